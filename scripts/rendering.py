@@ -1,0 +1,78 @@
+"""Check that MuJoCo can render without a display; as root, install the system libraries it lacks.
+
+Run by `make setup` and `make system`: .venv/bin/python scripts/rendering.py
+Exit code 0 if rendering works in the end. If not, prints the one line to type and exits with 1.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+# Rendering in a process of its own: MuJoCo chooses its renderer when it is imported, and libraries are loaded once.
+RENDER = """
+import prefrl
+import mujoco
+model = mujoco.MjModel.from_xml_string('''
+    <mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size="1" rgba="1 0 0 1"/></worldbody></mujoco>''')
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().std() > 0, "the picture is blank"
+"""
+
+APT_PACKAGES = ["libegl1", "libegl-mesa0", "libgl1", "libgl1-mesa-dri"]
+INSTALL = {
+    "apt-get": f"apt-get install -y {' '.join(APT_PACKAGES)}",
+    "dnf": "dnf install -y mesa-libEGL mesa-libGL mesa-dri-drivers",
+    "pacman": "pacman -S --noconfirm libglvnd mesa",
+    "zypper": "zypper install -y Mesa-libEGL1 Mesa-libGL1 Mesa-dri",
+    "apk": "apk add mesa-egl mesa-gl mesa-dri-gallium",
+}
+
+
+def rendering_error() -> str | None:
+    """The last line of what went wrong, None if a small picture was rendered."""
+    result = subprocess.run([sys.executable, "-c", RENDER], capture_output=True, text=True)
+    if result.returncode == 0:
+        return None
+    return (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+
+
+def install_with_apt() -> None:
+    """Install the libraries; apt's own messages are shown if that fails."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *APT_PACKAGES]):
+        result = subprocess.run(
+            ["apt-get", "--quiet", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if result.returncode:
+            print(result.stdout, file=sys.stderr)
+
+
+def main() -> int:
+    """Check, install where allowed, check again."""
+    error = rendering_error()
+    if error and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"MuJoCo cannot render yet ({error}); installing {' '.join(APT_PACKAGES)}")
+        install_with_apt()
+        error = rendering_error()
+    if error is None:
+        return 0
+    print(f"MuJoCo cannot render here, so training will leave no videos: {error}", file=sys.stderr)
+    command = next((line for manager, line in INSTALL.items() if shutil.which(manager)), None)
+    if command:
+        print(f"to change that, type: {'' if os.geteuid() == 0 else 'sudo '}{command}", file=sys.stderr)
+    else:
+        print("to change that, install EGL and Mesa's software renderer", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
