@@ -14,7 +14,7 @@ RUN ?= runs/backflip
 PYTEST_ARGS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 
 BIN := .venv/bin
-comma := ,
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 .DEFAULT_GOAL := help
@@ -40,10 +40,11 @@ lint: setup ## check style and types
 	$(BIN)/mypy
 
 .venv/bin/python:
-	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
+	@for python in $(CANDIDATES); do \
 	  if "$$python" -c '$(SUITABLE)' 2>/dev/null; then echo "creating .venv with $$python"; exec "$$python" -m venv .venv; fi; \
 	done; \
-	echo "prefrl needs Python 3.11, 3.12 or 3.13 with its venv module$(if $(PYTHON),$(comma) which $(PYTHON) is not): apt-get install python3-venv, or name one with make setup PYTHON=/path/to/python3.12" >&2; exit 1
+	echo "no Python 3.11, 3.12 or 3.13 with its venv module among: $(CANDIDATES); type apt-get install python3-venv," \
+	  "or name one with make setup PYTHON=/path/to/python3.12" >&2; exit 1
 
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing prefrl and what it needs into .venv; this takes some minutes"
