@@ -1,0 +1,42 @@
+"""An off-screen OpenGL context, or one line that says what is missing. Used by clips.renderer alone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from typing import Any
+
+import mujoco
+
+from prefrl.errors import UserError
+
+GL_INSTALL_HINT = "apt-get install -y libegl1 libgl1 libgles2 libglx-mesa0 libgl1-mesa-dri"
+
+
+class RenderingUnavailable(UserError):
+    """Off-screen OpenGL does not work on this machine; training goes on without video."""
+
+
+def make_gl_context(width: int, height: int) -> Any:
+    """An off-screen OpenGL context. MUJOCO_GL picks the kind; on Linux the default is egl, which needs no display.
+
+    MuJoCo itself reads MUJOCO_GL when it is imported, which is too early for a default of ours, so this does not use
+    mujoco.Renderer.
+    """
+    kind = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if kind in ("disable", "disabled", "off", "false", "0"):
+        raise RenderingUnavailable(f"rendering is switched off by MUJOCO_GL={kind}; unset it to get videos")
+    if kind in ("", "enable", "enabled", "on", "true", "1"):
+        kind = "egl" if platform.system() == "Linux" else ""
+    module = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw"}.get(kind)
+    try:
+        context = importlib.import_module(module).GLContext if module else mujoco.GLContext
+        return context(width, height)
+    except Exception as error:  # ImportError, AttributeError, OSError, RuntimeError and GLError, by what is missing
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> RenderingUnavailable:
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return RenderingUnavailable(f"off-screen OpenGL does not work here ({reason}); for videos: {GL_INSTALL_HINT}")
