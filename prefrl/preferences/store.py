@@ -1,0 +1,375 @@
+"""The database of one run, or of many labellers: segments, queries and answers in it.
+
+Takes queries.Query from the loop and Answer from the oracles; reward_training.py fits to what it holds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from os import PathLike, fspath
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+
+from prefrl.errors import UserError
+from prefrl.preferences import schema
+from prefrl.preferences.answers import Answer, ranking_from_text, ranking_to_text
+from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, decode, encode
+from prefrl.queries import Query
+from prefrl.segments import Segment
+
+_WAYS_OUT = {
+    "not a database": "it is no preference store; give the path of one, or of a file that does not exist yet",
+    "malformed": "the file is damaged; restore it from a copy",
+    "unable to open": "give a path to a file in a folder that exists and that you may write to",
+    "readonly": "make the file and its folder writable",
+    "locked": "another process has been writing to it for too long; stop that one or try again",
+    "disk is full": "free some disk space and try again",
+}
+
+
+class PreferenceStore:
+    """Segments, queries and answers in one database; append-only.
+
+    Several may have the same database open, also in other processes: each reads what the others have committed.
+    An answer is safe from a crash or a power cut once add_answers has returned.
+
+    Args:
+        url_or_path: a file path (SQLite; created when new, in a folder that exists) or an SQLAlchemy URL.
+        task: name of the task that new segments come from; checked against what the database says it holds.
+
+    Raises:
+        UserError: not a preference store, written by a newer version, or of another task. The file is left as it is.
+    """
+
+    def __init__(self, url_or_path: str | PathLike[str], task: str | None = None) -> None:
+        self.task = task
+        self._mujoco_version = version("mujoco")
+        self._segment_ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()  # by identity, not by content
+        self._closed = False
+        self._engine = schema.create_engine(fspath(url_or_path))
+        self._writer = self._engine.execution_options(writes=True)
+        url = self._engine.url
+        self.location = (url.database if url.get_backend_name() == "sqlite" else None) or url.render_as_string(
+            hide_password=True
+        )
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        with self._transaction() as connection:
+            is_new = not sa.inspect(connection).get_table_names()
+        if is_new:
+            self._create()
+        with self._transaction() as connection:
+            meta = self._read_meta(connection)
+        recorded = meta.get("task")
+        if self.task is not None and recorded is None:
+            with self._transaction(writes=True) as connection:
+                if "task" not in self._read_meta(connection):
+                    connection.execute(sa.insert(schema.meta), {"key": "task", "value": self.task})
+        elif self.task is not None and self.task != recorded:
+            raise UserError(f"{self.location} holds segments of task {recorded}, not of {self.task}; give another path")
+        self.task = self.task or recorded
+
+    def _create(self) -> None:
+        with self._transaction(writes=True) as connection:
+            if sa.inspect(connection).get_table_names():
+                return  # another process was faster
+            schema.TABLES.create_all(connection)
+            meta = {
+                "schema_version": str(schema.SCHEMA_VERSION),
+                "mujoco_version": self._mujoco_version,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in meta.items()])
+
+    def _read_meta(self, connection: sa.Connection) -> dict[str, str]:
+        """The meta table, once it is sure that this is a preference store that we can read."""
+        inspector = sa.inspect(connection)
+        tables = set(inspector.get_table_names())
+        meta = {}
+        if "meta" in tables and {column["name"] for column in inspector.get_columns("meta")} == {"key", "value"}:
+            meta = {row.key: row.value for row in connection.execute(sa.select(schema.meta))}
+        written = meta.get("schema_version")
+        if not isinstance(written, str) or not re.fullmatch("[0-9]{1,9}", written):
+            raise UserError(
+                f"{self.location} is a database but no preference store; give the path of one, "
+                "or of a file that does not exist yet"
+            )
+        if int(written) > schema.SCHEMA_VERSION:
+            raise UserError(
+                f"{self.location} has schema version {written}, newer than {schema.SCHEMA_VERSION}, "
+                "the newest that this prefrl reads; upgrade prefrl"
+            )
+        if int(written) < 1 or not tables >= set(schema.TABLES.tables):
+            raise UserError(f"{self.location} is a damaged preference store; restore it from a copy")
+        return meta
+
+    @contextmanager
+    def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
+        """One transaction; what the user can mend (no space, no permission, a foreign file) becomes a UserError."""
+        if self._closed:
+            raise RuntimeError(f"the preference store {self.location} is closed")
+        try:
+            with (self._writer if writes else self._engine).begin() as connection:
+                yield connection
+        except sa.exc.DatabaseError as error:
+            # sqlite3 reports the state of the file or the disk as these two; their subclasses are our own mistakes.
+            if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
+                raise
+            reason = str(error.orig).splitlines()[0]
+            way_out = next((way for part, way in _WAYS_OUT.items() if part in reason), "check the path or the server")
+            raise UserError(f"{self.location}: {reason}; {way_out}") from error
+
+    def add_queries(self, queries: Sequence[Query]) -> list[Query]:
+        """Store queries with their segments, all or none, and return them with their ids.
+
+        A Segment object that this store has seen before, in this call or an earlier one, is not stored again.
+
+        Raises:
+            UserError: a query has an id already, or a segment's arrays disagree in length or are not finite.
+        """
+        for query in queries:
+            if query.id is not None:
+                raise UserError(
+                    f"query {query.id} is stored already; add dataclasses.replace(query, id=None) to copy it"
+                )
+        unseen = dict.fromkeys(s for query in queries for s in query.segments if s not in self._segment_ids)
+        with self._transaction(writes=True) as connection:
+            segment_ids = _insert(connection, schema.segments, [self._segment_row(segment) for segment in unseen])
+            added = dict(zip(unseen, segment_ids, strict=True))
+            query_ids = _insert(connection, schema.queries, [{"created_at": time.time()} for _ in queries])
+            links = [
+                {
+                    "query_id": query_id,
+                    "position": position,
+                    "segment_id": added[segment] if segment in added else self._segment_ids[segment],
+                }
+                for query, query_id in zip(queries, query_ids, strict=True)
+                for position, segment in enumerate(query.segments)
+            ]
+            if links:
+                connection.execute(sa.insert(schema.query_segments), links)
+        self._segment_ids.update(added)
+        return [query.with_id(query_id) for query, query_id in zip(queries, query_ids, strict=True)]
+
+    def add_answers(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Store answers, all or none, and return them with their ids; they are safe once this returns.
+
+        Raises:
+            UserError: an unknown query, a ranking of the wrong size, or superseding what can't be.
+        """
+        query_ids = sorted({int(answer.query_id) for answer in answers})
+        replaced = sorted({int(answer.supersedes) for answer in answers if answer.supersedes is not None})
+        with self._transaction(writes=True) as connection:
+            shown_in = schema.query_segments.c.query_id
+            sizes = sa.select(shown_in, sa.func.count()).group_by(shown_in)
+            size_of = {row[0]: row[1] for row in _rows(connection, sizes, shown_in, query_ids)}
+            earlier = sa.select(schema.answers.c.id, schema.answers.c.query_id)
+            query_of = {row[0]: row[1] for row in _rows(connection, earlier, schema.answers.c.id, replaced)}
+            later = sa.select(schema.answers.c.supersedes, schema.answers.c.id)
+            successor_of: dict[int, int | None] = {
+                row[0]: row[1] for row in _rows(connection, later, schema.answers.c.supersedes, replaced)
+            }
+            for answer in answers:
+                self._check_answer(answer, size_of, query_of, successor_of)
+                if answer.supersedes is not None:
+                    successor_of[answer.supersedes] = None  # by one of this call, which has no id yet
+            ids = _insert(connection, schema.answers, [_answer_row(answer) for answer in answers])
+        return [replace(answer, id=answer_id) for answer, answer_id in zip(answers, ids, strict=True)]
+
+    def _check_answer(
+        self,
+        answer: Answer,
+        size_of: Mapping[int, int],
+        query_of: Mapping[int, int],
+        successor_of: Mapping[int, int | None],
+    ) -> None:
+        if answer.id is not None:
+            raise UserError(f"answer {answer.id} is stored already; to change it, add one with supersedes={answer.id}")
+        if answer.query_id not in size_of:
+            raise UserError(f"query {answer.query_id} is not in {self.location}; add it with add_queries first")
+        size = size_of[answer.query_id]
+        if answer.ranking is not None and sum(map(len, answer.ranking)) != size:
+            raise UserError(
+                f"ranking {ranking_to_text(answer.ranking)} does not fit query {answer.query_id}, which has {size} "
+                f"segments; name each of the positions 0 to {size - 1} once"
+            )
+        if not (math.isfinite(answer.shown_at) and math.isfinite(answer.answered_at) and answer.replays >= 0):
+            raise UserError(
+                f"answer to query {answer.query_id} has shown_at={answer.shown_at}, answered_at={answer.answered_at}, "
+                f"replays={answer.replays}; give finite unix seconds and a count of 0 or more"
+            )
+        if answer.supersedes is None:
+            return
+        if query_of.get(answer.supersedes) != answer.query_id:
+            raise UserError(
+                f"answer {answer.supersedes} is no answer to query {answer.query_id}; "
+                "supersede one of the same query, or none"
+            )
+        if answer.supersedes in successor_of:
+            successor = successor_of[answer.supersedes]
+            by = "another of the same call" if successor is None else f"answer {successor}"
+            raise UserError(f"answer {answer.supersedes} is superseded by {by} already; supersede that one instead")
+
+    def queries(self, ids: Sequence[int] | None = None) -> list[Query]:
+        """The queries of these ids in the order given; all of them, oldest first, by default.
+
+        A segment that several of them show is one Segment object in all of them.
+
+        Raises:
+            UserError: an id is unknown, or a stored array is not what its dtype and shape say.
+        """
+        wanted = None if ids is None else list(dict.fromkeys(int(query_id) for query_id in ids))
+        with self._transaction() as connection:
+            link = schema.query_segments.c
+            in_order = sa.select(schema.query_segments).order_by(link.query_id, link.position)
+            links = _rows(connection, in_order, link.query_id, wanted)
+            shown = None if wanted is None else sorted({row.segment_id for row in links})
+            rows = _rows(connection, sa.select(schema.segments), schema.segments.c.id, shown)
+        segments = {row.id: self._segment(row._mapping) for row in rows}
+        segments_of: dict[int, list[Segment]] = {}
+        for row in links:
+            if row.segment_id in segments:
+                segments_of.setdefault(row.query_id, []).append(segments[row.segment_id])
+        for query_id, shown_there in segments_of.items():
+            if len(shown_there) < 2:
+                raise UserError(f"query {query_id} in {self.location} lost segments; restore the file from a copy")
+        for query_id in wanted or ():
+            if query_id not in segments_of:
+                raise UserError(f"query {query_id} is not in {self.location}; queries() lists those that are")
+        return [Query(tuple(segments_of[query_id]), id=query_id) for query_id in (segments_of if ids is None else ids)]
+
+    def answers(self, include_superseded: bool = False) -> list[Answer]:
+        """The answers that count, in the order in which they came; on request also those superseded since."""
+        statement = sa.select(schema.answers).order_by(schema.answers.c.id)
+        if not include_superseded:
+            statement = statement.where(~_is_superseded())
+        with self._transaction() as connection:
+            rows = connection.execute(statement).all()
+        return [
+            Answer(
+                query_id=row.query_id,
+                ranking=ranking_from_text(row.ranking),
+                labeller=row.labeller,
+                shown_at=row.shown_at,
+                answered_at=row.answered_at,
+                replays=row.replays,
+                supersedes=row.supersedes,
+                id=row.id,
+            )
+            for row in rows
+        ]
+
+    def unanswered(self) -> list[Query]:
+        """Queries that nobody has answered yet, oldest first. "Can't tell" is an answer."""
+        with self._transaction() as connection:
+            query_id = schema.queries.c.id
+            ids = connection.scalars(sa.select(query_id).where(~_is_answered()).order_by(query_id)).all()
+        return self.queries(ids)
+
+    def counts(self) -> dict[str, int]:
+        """How many segments, queries, answered and unanswered queries, current answers and superseded answers."""
+        with self._transaction() as connection:
+
+            def count(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+                return connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one()
+
+            return {
+                "segments": count(schema.segments),
+                "queries": count(schema.queries),
+                "answered": count(schema.queries, _is_answered()),
+                "unanswered": count(schema.queries, ~_is_answered()),
+                "answers": count(schema.answers, ~_is_superseded()),
+                "superseded": count(schema.answers, _is_superseded()),
+            }
+
+    def close(self) -> None:
+        """Let go of the database; everything added is in it already."""
+        self._closed = True
+        self._engine.dispose()
+
+    def __enter__(self) -> PreferenceStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _segment_row(self, segment: Segment) -> dict[str, object]:
+        check_segment(segment, f"a segment recorded at {segment.env_steps} environment steps")
+        row: dict[str, object] = {
+            "task": self.task,
+            "mujoco_version": None if segment.qpos is None else self._mujoco_version,
+            "env_steps": int(segment.env_steps),
+            "length": segment.length,
+            "true_return": segment.true_return,
+        }
+        for name in ARRAYS:
+            array = getattr(segment, name)
+            row[name], row[f"{name}_dtype"], row[f"{name}_shape"] = (None,) * 3 if array is None else encode(array)
+        return row
+
+    def _segment(self, row: sa.RowMapping) -> Segment:
+        where = f"segment {row['id']} in {self.location}"
+        arrays = {
+            name: decode(row[name], row[f"{name}_dtype"], row[f"{name}_shape"], f"{where}: {name}")
+            for name in ARRAYS
+            if name not in OPTIONAL_ARRAYS or row[name] is not None
+        }
+        segment = Segment(**arrays, env_steps=row["env_steps"])
+        check_segment(segment, where)
+        self._segment_ids[segment] = row["id"]
+        return segment
+
+
+def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, object]]) -> list[int]:
+    """Insert the rows and return their ids in the same order."""
+    if not rows:
+        return []
+    return list(connection.scalars(sa.insert(table).returning(table.c.id, sort_by_parameter_order=True), rows))
+
+
+def _rows(
+    connection: sa.Connection,
+    statement: sa.Select[*tuple[Any, ...]],
+    column: sa.ColumnElement[Any],
+    values: Sequence[int] | None,
+) -> list[sa.Row[*tuple[Any, ...]]]:
+    """Rows whose column is one of the values (None: any), asked for in batches below every database's limit."""
+    if values is None:
+        return list(connection.execute(statement))
+    batches = (values[start : start + 500] for start in range(0, len(values), 500))
+    return [row for batch in batches for row in connection.execute(statement.where(column.in_(batch)))]
+
+
+def _is_answered() -> sa.ColumnElement[bool]:
+    return sa.exists().where(schema.answers.c.query_id == schema.queries.c.id)
+
+
+def _is_superseded() -> sa.ColumnElement[bool]:
+    later = schema.answers.alias("later")
+    return sa.exists().where(later.c.supersedes == schema.answers.c.id)
+
+
+def _answer_row(answer: Answer) -> dict[str, object]:
+    return {
+        "query_id": int(answer.query_id),
+        "ranking": ranking_to_text(answer.ranking),
+        "labeller": answer.labeller,
+        "shown_at": float(answer.shown_at),
+        "answered_at": float(answer.answered_at),
+        "replays": int(answer.replays),
+        "supersedes": None if answer.supersedes is None else int(answer.supersedes),
+    }
