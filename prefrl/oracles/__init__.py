@@ -1,0 +1,22 @@
+"""Who answers queries: synthetic oracles at once, people later; the loop is the same for both.
+
+Takes queries.Query as the PreferenceStore returned them, with ids; gives preferences.Answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from prefrl.preferences import Answer
+from prefrl.queries import Query
+
+
+class Oracle(Protocol):
+    """Anything that can be asked and, sooner or later, answers."""
+
+    def submit(self, queries: Sequence[Query]) -> None:
+        """Ask stored queries; returns at once, whether or not they are answered yet."""
+
+    def collect(self) -> list[Answer]:
+        """The answers that have come in since the last call, each once; an empty list if there are none."""
