@@ -1,0 +1,263 @@
+"""The policy: Stable-Baselines3's PPO, and the only file that names it.
+
+Takes any gymnasium vector environment with same-step autoreset; the loop calls `collect` and `learn` in turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import Tensor, nn
+
+from prefrl.errors import UserError
+
+
+@dataclass(frozen=True)
+class PPOOptions:
+    """PPO's settings; the paper used TRPO (section A.1)."""
+
+    num_envs: int = 64
+    """environments stepped together"""
+    num_steps: int = 128
+    """steps of each environment per iteration"""
+    batch_size: int = 2048
+    """steps per gradient step"""
+    epochs: int = 10
+    """passes over the steps of an iteration"""
+    learning_rate: float = 3e-4
+    """Adam's step size at the start"""
+    final_learning_rate: float = 3e-4
+    """Adam's step size at the end; linear in between"""
+    gamma: float = 0.99
+    """discount per step"""
+    gae_lambda: float = 0.95
+    """bias-variance trade-off of the advantages"""
+    clip_range: float = 0.2
+    """of the probability ratio"""
+    entropy_bonus: float = 0.0
+    """weight of the policy's entropy"""
+    max_grad_norm: float = 0.5
+    """gradients are scaled down to this norm"""
+    initial_log_deviation: float = -0.5
+    """log of the action noise's deviation at the start"""
+    hidden: tuple[int, ...] = (64, 64)
+    """tanh units in each hidden layer of policy and value function"""
+    normalise_returns: bool = True
+    """scale rewards by the running deviation of the discounted return"""
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1 or self.num_steps < 1 or self.epochs < 1:
+            raise UserError("environments, steps and epochs of an iteration must be at least 1")
+        if self.num_envs * self.num_steps < self.batch_size:
+            raise UserError(
+                f"PPO batch of {self.batch_size} exceeds the {self.num_envs * self.num_steps} steps of an iteration; "
+                "lower --ppo.batch-size or raise --ppo.num-envs"
+            )
+
+
+class SB3VecEnv(VecEnv):
+    """The one adapter between gymnasium's vector environments and Stable-Baselines3's."""
+
+    def __init__(self, env: VectorEnv, seed: int | None = None) -> None:
+        mode = env.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            # Next-step autoreset feeds PPO one bogus transition per episode (cleanrl 475).
+            raise UserError(
+                f"autoreset mode {mode}; make the environment with vector_kwargs={{'autoreset_mode': 'SameStep'}}"
+            )
+        self.env, self._first_seed = env, seed
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> NDArray[np.float32]:
+        """Start all episodes, the first time from the seed."""
+        observations, _ = self.env.reset(seed=self._first_seed)
+        self._first_seed = None
+        return np.asarray(observations, dtype=np.float32)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Keep the actions for step_wait."""
+        self._actions = actions
+
+    def step_wait(self) -> Any:
+        """Step; ended episodes carry their last observation, as Stable-Baselines3 expects."""
+        observations, rewards, terminations, truncations, info = self.env.step(self._actions)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        dones = np.logical_or(terminations, truncations)
+        for i in np.flatnonzero(dones):
+            infos[i]["terminal_observation"] = np.asarray(info["final_obs"][i], dtype=np.float32)
+            infos[i]["TimeLimit.truncated"] = bool(truncations[i] and not terminations[i])
+        # Copy: Stable-Baselines3 adds γ·V(terminal) into this array in place.
+        return np.asarray(observations, dtype=np.float32), np.array(rewards, dtype=np.float32), dones, infos
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """One attribute of the whole batch, repeated for each environment."""
+        return [getattr(self.env, attr_name, None)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not supported: the environments live in one batch."""
+        raise UserError(f"cannot set {attr_name!r} on single environments of a batch")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Not supported: the environments live in one batch."""
+        raise UserError(f"cannot call {method_name!r} on single environments of a batch")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """Whether each environment has that Stable-Baselines3 wrapper: none has."""
+        return [False] * len(list(self._get_indices(indices)))
+
+
+class NormalisedObservations(BaseFeaturesExtractor):
+    """(o - mean) / deviation by statistics of everything seen, as the policy's first layer."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        size = int(np.prod(observation_space.shape))
+        super().__init__(observation_space, size)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(B, obs_dim) -> (B, obs_dim)."""
+        return (observations - self.mean) / self.deviation
+
+
+class _Continue(BaseCallback):
+    """Stable-Baselines3 wants a callback; the loop decides when to stop."""
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class Agent:
+    """PPO on a vector environment, one iteration at a time.
+
+    Args:
+        env: same-step autoreset; its reward is what the policy is trained on.
+        options: PPO's settings.
+        total_steps: environment steps of the whole run, for the learning rate's schedule.
+        seed: of the policy's weights, its action noise and the environments.
+
+    Attributes:
+        env_steps: steps taken so far.
+    """
+
+    def __init__(self, env: VectorEnv, options: PPOOptions, total_steps: int, seed: int) -> None:
+        self.options, self._total_steps = options, total_steps
+        self._env = SB3VecEnv(env, seed)
+        first, last = options.learning_rate, options.final_learning_rate
+        self._arguments: dict[str, Any] = {
+            "learning_rate": lambda remaining: last + (first - last) * remaining,
+            "n_steps": options.num_steps,
+            "batch_size": options.batch_size,
+            "n_epochs": options.epochs,
+            "gamma": options.gamma,
+            "gae_lambda": options.gae_lambda,
+            "clip_range": options.clip_range,
+            "ent_coef": options.entropy_bonus,
+            "max_grad_norm": options.max_grad_norm,
+            "device": "cpu",
+        }
+        self._policy_arguments = {
+            "net_arch": list(options.hidden),
+            "log_std_init": options.initial_log_deviation,
+        }
+        trained_on: VecEnv = self._env
+        if options.normalise_returns:
+            # The value function's target scale decides whether it learns; see experiments/.
+            trained_on = VecNormalize(self._env, norm_obs=False, norm_reward=True, gamma=options.gamma)
+        self._ppo = PPO(
+            "MlpPolicy",
+            trained_on,
+            policy_kwargs=self._policy_arguments | {"features_extractor_class": NormalisedObservations},
+            seed=seed,
+            **self._arguments,
+        )
+        self._ppo.set_logger(Logger(folder=None, output_formats=[]))
+        # Once for the whole run: a second set-up would restart step count and schedules (imitation PR 336).
+        _, self._callback = self._ppo._setup_learn(total_steps, _Continue())
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps taken so far."""
+        return self._ppo.num_timesteps
+
+    def collect(self) -> None:
+        """Act for one iteration: `num_envs` x `num_steps` environment steps."""
+        ppo = self._ppo
+        assert ppo.env is not None
+        ppo.collect_rollouts(ppo.env, self._callback, ppo.rollout_buffer, ppo.n_steps)
+
+    def learn(self) -> dict[str, float]:
+        """Update policy and value function on what `collect` brought; returns PPO's own diagnostics."""
+        ppo = self._ppo
+        ppo._update_current_progress_remaining(ppo.num_timesteps, self._total_steps)
+        ppo.train()
+        logged = {name.removeprefix("train/"): value for name, value in ppo.logger.name_to_value.items()}
+        ppo.logger.dump(ppo.num_timesteps)
+        return {
+            "approx_kl": float(logged["approx_kl"]),
+            "clip_fraction": float(logged["clip_fraction"]),
+            "entropy": -float(logged["entropy_loss"]),
+            "explained_variance": float(logged["explained_variance"]),
+            "value_loss": float(logged["value_loss"]),
+            **({"std": float(logged["std"])} if "std" in logged else {}),
+        }
+
+    def set_observation_statistics(self, mean: NDArray[np.floating], deviation: NDArray[np.floating]) -> None:
+        """Normalise the policy's inputs by these, (obs_dim,) each; call between `learn` and the next `collect`."""
+        extractor = self._ppo.policy.features_extractor
+        assert isinstance(extractor, NormalisedObservations)
+        extractor.mean.copy_(torch.as_tensor(mean))
+        extractor.deviation.copy_(torch.as_tensor(np.where(deviation < 1e-6, 1.0, deviation)))
+
+    def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
+        """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""
+        return self._ppo.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]
+
+    def save(self, path: Path) -> None:
+        """Write an ordinary Stable-Baselines3 zip: `PPO.load(path).predict(raw_observation)` works without prefrl.
+
+        The observation statistics are folded into the first layers, so a plain "MlpPolicy" says the same.
+        """
+        # A schedule is a Python function, which the zip would carry as pickled code.
+        arguments = self._arguments | {"learning_rate": self.options.learning_rate}
+        plain = PPO("MlpPolicy", self._env, policy_kwargs=self._policy_arguments, **arguments)
+        policy, extractor = self._ppo.policy, self._ppo.policy.features_extractor
+        assert isinstance(extractor, NormalisedObservations)
+        kept = {name: value for name, value in policy.state_dict().items() if "features_extractor" not in name}
+        plain.policy.load_state_dict(kept)
+        for layer in (plain.policy.mlp_extractor.policy_net[0], plain.policy.mlp_extractor.value_net[0]):
+            assert isinstance(layer, nn.Linear)
+            with torch.no_grad():
+                layer.weight /= extractor.deviation
+                layer.bias -= layer.weight @ extractor.mean
+        plain.num_timesteps = self._ppo.num_timesteps
+        plain.save(path)
+
+
+class SavedPolicy:
+    """A policy loaded from a Stable-Baselines3 zip that this project saved."""
+
+    def __init__(self, path: Path) -> None:
+        self._ppo = PPO.load(path, device="cpu")
+
+    def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
+        """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""
+        return self._ppo.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]

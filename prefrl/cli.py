@@ -1,0 +1,200 @@
+"""The command line: `prefrl train`, `watch`, `report`, `tasks`, `bench`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn
+from rich.table import Table
+
+from prefrl import run
+from prefrl.bench import BenchOptions, bench
+from prefrl.config import Count, TrainConfig, default_config
+from prefrl.errors import UserError
+from prefrl.evaluation import Evaluation
+from prefrl.report import build_report, compare_report
+from prefrl.tasks import TASKS
+
+PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Evaluate a run's policy, count what it does, and render a video."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of a finished run"""
+    episodes: Count = 10
+    """whole episodes to evaluate"""
+    seed: Count | None = None
+    """of the start states"""
+    actions: Literal["deterministic", "sampled"] = "deterministic"
+    """act by the policy's mean, or with its noise"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write RUN/report.html again; of several runs, one page that compares them."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders of runs"""
+    out: Path = Path("comparison.html")
+    """page to write when there are several runs"""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """List the tasks."""
+
+
+Command = (
+    Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a policy from comparisons.")]
+    | Annotated[Watch, tyro.conf.subcommand("watch")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[BenchOptions, tyro.conf.subcommand("bench")]
+)
+
+
+def main() -> None:
+    """Entry point of the `prefrl` command."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        sys.exit(_run(_parse(arguments)))
+    except (UserError, run.Stopped) as error:
+        if debug:
+            raise
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"prefrl: {error}")
+        sys.exit(130 if isinstance(error, run.Stopped) else 1)
+
+
+def _parse(arguments: list[str]) -> object:
+    """Parse by tyro; `train TASK` starts from that task's own defaults."""
+    if len(arguments) > 1 and arguments[0] == "train" and not arguments[1].startswith("-"):
+        task, rest = arguments[1], arguments[2:]
+        return tyro.cli(
+            TrainConfig,
+            args=[task, *rest],
+            default=default_config(task),
+            prog="prefrl train",
+            description="Train a policy from comparisons.",
+        )
+    return tyro.cli(Command, args=arguments, prog="prefrl", description="Deep RL from human preferences, for control.")
+
+
+def _run(command: object) -> int:
+    if isinstance(command, TrainConfig):
+        _train(command)
+    elif isinstance(command, Watch):
+        evaluation = run.watch(command.run, command.episodes, command.actions == "deterministic", command.seed)
+        _print_evaluation(evaluation)
+        print(command.run / "videos" / "watch.mp4")
+    elif isinstance(command, Report):
+        if not command.runs:
+            raise UserError("no run given; name one or more run folders")
+        print(build_report(command.runs[0]) if len(command.runs) == 1 else compare_report(command.runs, command.out))
+    elif isinstance(command, BenchOptions):
+        bench(command)
+    else:
+        _print_tasks()
+    return 0
+
+
+def _train(config: TrainConfig) -> None:
+    config = config.resolved()
+    shown = _LiveProgress(config) if sys.stdout.isatty() else _PlainProgress(config)
+    with shown:
+        path = run.train(config, shown.update)
+    evaluation = run.read_json(path / "evaluation.json")
+    print(f"true return {evaluation['true_return']['mean']:.1f} ± {evaluation['true_return']['std']:.1f}", end="")
+    for name, values in evaluation["measures"].items():
+        print(f", {name} {values['mean']:.2f}", end="")
+    print(f"; mean over {evaluation['episodes']} episodes")
+    print(f"report: {path / 'report.html'}")
+
+
+class _LiveProgress:
+    """A progress bar with steps, labels, true return, steps per second and time left."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[text]}"), expand=True
+        )
+        self._task = self._bar.add_task(config.task, total=config.steps, text="starting")
+        self._began = time.monotonic()
+
+    def __enter__(self) -> _LiveProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def update(self, progress: run.Progress) -> None:
+        """Show the newest iteration."""
+        text = _line(self._config, progress, time.monotonic() - self._began)
+        self._bar.update(self._task, completed=min(progress.env_steps, self._config.steps), text=text)
+
+
+class _PlainProgress:
+    """A line every ten seconds, for logs."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._began = time.monotonic()
+        self._last = -math.inf
+
+    def __enter__(self) -> _PlainProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, progress: run.Progress) -> None:
+        """Print the newest iteration, if it is time."""
+        now = time.monotonic()
+        if now - self._last >= PLAIN_LINE_SECONDS or progress.env_steps >= self._config.steps:
+            self._last = now
+            print(f"{self._config.task}  {_line(self._config, progress, now - self._began)}", flush=True)
+
+
+def _line(config: TrainConfig, progress: run.Progress, seconds: float) -> str:
+    left = seconds / max(progress.env_steps, 1) * max(config.steps - progress.env_steps, 0)
+    true_return = "-" if math.isnan(progress.true_return) else f"{progress.true_return:.0f}"
+    labels = f"{progress.labels}/{config.labels} labels  " if config.feedback != "none" else ""
+    return (
+        f"{progress.env_steps / 1e6:.2f}/{config.steps / 1e6:g}M  {labels}return {true_return}  "
+        f"{progress.steps_per_second:,.0f}/s  {int(left) // 60}:{int(left) % 60:02d} left"
+    )
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    table = Table("", "mean", "each episode")
+    rows = {"true return": evaluation.true_returns, **evaluation.measures}
+    for name, values in rows.items():
+        table.add_row(name, f"{sum(values) / len(values):.2f}", " ".join(f"{value:.4g}" for value in values))
+    Console().print(table)
+
+
+def _print_tasks() -> None:
+    table = Table("task", "gymnasium id", "horizon", "segment", "success")
+    for task in TASKS.values():
+        segment = f"{task.segment_steps} steps, {task.playback_fps}/s"
+        table.add_row(task.name, task.gymnasium_id, str(task.horizon), segment, task.success)
+    Console().print(table)
+    for task in TASKS.values():
+        Console().print(f"[bold]{task.name}[/bold]: {task.instruction}")
+
+

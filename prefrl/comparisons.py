@@ -1,0 +1,109 @@
+"""The answers a predictor trains on, kept in memory as they come.
+
+Filled from preferences.PreferenceStore; read by reward_training.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prefrl.errors import UserError
+from prefrl.preferences import Answer
+from prefrl.queries import Query
+
+LABEL_BUFFER = 3000  # the last labels that training sees (section A.2)
+
+
+class Comparisons:
+    """The last `capacity` pairs of segments with an opinion μ about them.
+
+    "Can't tell" gives none; a ranking of k segments gives k(k-1)/2 (section 2.2.3). Each pair also carries how often it is in
+    each member's bootstrap sample.
+
+    Attributes, the first `len(self)` rows of which are filled:
+        observations: (capacity, 2, T, obs_dim) float32.
+        actions: (capacity, 2, T, action_dim) float32.
+        mu: (capacity, 2) float32.
+        true_returns: (capacity, 2) float32, for diagnostics and the "target" ablation.
+        copies: (members, capacity) int, draws of each pair in each member's sample; 0 means held out.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        rng: np.random.Generator,
+        bootstrap: bool = True,
+        hold_out: bool = True,
+        capacity: int = LABEL_BUFFER,
+    ) -> None:
+        self.members, self.capacity = members, capacity
+        self._rng, self._bootstrap, self._hold_out = rng, bootstrap, hold_out
+        self._added = 0
+        self.copies = np.zeros((members, capacity), dtype=np.int64)
+        self.mu = torch.zeros(capacity, 2)
+        self.true_returns = torch.zeros(capacity, 2)
+        self.observations = torch.zeros(0)
+        self.actions = torch.zeros(0)
+
+    def __len__(self) -> int:
+        return min(self._added, self.capacity)
+
+    def extend(self, answered: Iterable[tuple[Query, Answer]]) -> None:
+        """Add answers, forgetting the oldest beyond the capacity.
+
+        Raises:
+            UserError: a segment's shape differs from those before.
+        """
+        for query, answer in answered:
+            for i, j, mu in answer.pairs():
+                self._add(query, i, j, mu)
+
+    def _add(self, query: Query, i: int, j: int, mu: tuple[float, float]) -> None:
+        pair = (query.segments[i], query.segments[j])
+        observations = np.stack([s.observations for s in pair])
+        actions = np.stack([s.actions for s in pair])
+        if not len(self):
+            self.observations = torch.zeros(self.capacity, *observations.shape)
+            self.actions = torch.zeros(self.capacity, *actions.shape)
+        if observations.shape != self.observations.shape[1:]:
+            raise UserError(
+                f"segments of shape {observations.shape[1:]} among segments of {tuple(self.observations.shape[2:])}; "
+                "one run compares segments of one length"
+            )
+        row = self._added % self.capacity
+        self.observations[row] = torch.from_numpy(observations)
+        self.actions[row] = torch.from_numpy(actions)
+        self.mu[row] = torch.tensor(mu)
+        self.true_returns[row] = torch.tensor([s.true_return for s in pair])
+        self.copies[:, row] = self._draw_copies()
+        self._added += 1
+
+    def _draw_copies(self) -> NDArray[np.int64]:
+        """How often a new pair enters each member's sample.
+
+        Poisson(1) is drawing |D| pairs with replacement while D still grows; a pair that a member never drew, 1/e of
+        them, is what the paper holds out for that member. Without bootstrap the same share is held out.
+        """
+        if self._bootstrap:
+            copies = self._rng.poisson(1.0, self.members)
+            return copies if self._hold_out else np.maximum(copies, 1)
+        if self._hold_out:
+            return (self._rng.random(self.members) > np.exp(-1)).astype(np.int64)
+        return np.ones(self.members, dtype=np.int64)
+
+    def minibatch(self, size: int) -> Tensor:
+        """Draw (members, size) row indices, each member from its own sample."""
+        copies = self.copies[:, : len(self)]
+        # A member that holds out everything, as can happen with a handful of answers, draws from all of them.
+        copies = np.where(copies.any(axis=1, keepdims=True), copies, 1)
+        upto = copies.cumsum(axis=1)  # (members, rows); row r owns the draws in [upto[r-1], upto[r])
+        draws = (self._rng.random((self.members, size)) * upto[:, -1:]).astype(np.int64)
+        # Members side by side on one increasing axis turn their searches into a single one.
+        offset = np.concatenate([[0], upto[:-1, -1].cumsum()])[:, None]
+        rows = np.searchsorted((upto + offset).ravel(), (draws + offset).ravel(), side="right")
+        return torch.from_numpy(rows.reshape(draws.shape) - np.arange(self.members)[:, None] * len(self))

@@ -1,0 +1,183 @@
+"""Everything a run can be told, composed of one frozen dataclass per stage."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from prefrl.agent import PPOOptions
+from prefrl.environments import EnvironmentSpec, resolve_environment
+from prefrl.errors import UserError
+from prefrl.reward_training import RewardOptions
+
+
+def parse_count(text: str) -> int:
+    """A whole number, which may be written 2e6 or 2_000_000."""
+    number = float(text) if re.fullmatch(r"[0-9_]+(\.[0-9]+)?([eE][+]?[0-9]+)?", text) else float("nan")
+    if not number.is_integer():
+        raise ValueError(f"{text!r} is not a whole number of 0 or more (2000000, 2e6 or 2_000_000)")
+    return int(number)
+
+
+Count = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N",
+        instance_from_str=lambda texts: parse_count(texts[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """Which pairs of segments are asked about (section 2.2.4)."""
+
+    segment_steps: int | None = None
+    """steps per segment; the task's own by default; 1 is the "no segments" ablation"""
+    selection: Literal["disagreement", "uniform"] = "disagreement"
+    """ask where the ensemble disagrees most, or about random pairs"""
+    candidates: int = 10
+    """candidate pairs drawn per pair that is asked (disagreement)"""
+    recent_rollouts: int = 2
+    """iterations that segments are cut from"""
+    initial_rollouts: int = 4
+    """iterations of the random policy that the first quarter of the labels is about"""
+    online: bool = True
+    """ask throughout the run; off asks everything about the random policy (the "no online queries" ablation)"""
+
+    def __post_init__(self) -> None:
+        if self.segment_steps is not None and self.segment_steps < 1:
+            raise UserError(f"segment of {self.segment_steps} steps; it needs at least 1")
+        if min(self.candidates, self.recent_rollouts, self.initial_rollouts) < 1:
+            raise UserError("candidates and rollouts of the queries must be at least 1")
+
+
+@dataclass(frozen=True)
+class OracleOptions:
+    """Who answers when nobody does."""
+
+    score: Literal["reward", "judge"] = "reward"
+    """compare the segments' true returns, or what the task's judge says of them"""
+    error_rate: float = 0.0
+    """chance of a uniformly random answer"""
+    tie_margin: float = 0.0
+    """scores at most this far apart are called equal, in the score's unit"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    task: tyro.conf.Positional[str]
+    """task of `prefrl tasks`, or any gymnasium id (module:Id-v0 imports the module first)"""
+    feedback: Literal["synthetic", "none"] = "synthetic"
+    """synthetic: a scripted oracle compares segments; none: PPO on the true reward, the baseline"""
+    labels: Count = 700
+    """comparisons to ask for over the whole run"""
+    steps: Count = 2_000_000
+    """environment steps of the whole run"""
+    seed: Count = 0
+    """fixes the run bit for bit on one machine"""
+    horizon: Count | None = None
+    """steps per episode; the task's own by default"""
+    run_dir: Path | None = None
+    """folder to leave the run in, which must not exist; runs/TASK-FEEDBACK-SEED by default"""
+    threads: Count | None = None
+    """cores to use; all by default"""
+    evaluation_episodes: Count = 10
+    """episodes of the final evaluation"""
+    video: bool = True
+    """render videos of the policy at 25, 50, 75 and 100 %% of the run"""
+    queries: QueryOptions = field(default_factory=QueryOptions)
+    oracle: OracleOptions = field(default_factory=OracleOptions)
+    reward: RewardOptions = field(default_factory=RewardOptions)
+    ppo: PPOOptions = field(default_factory=PPOOptions)
+
+    def environment(self) -> EnvironmentSpec:
+        """The environment, resolved.
+
+        Raises:
+            UserError: there is no such environment.
+        """
+        return resolve_environment(self.task, self.horizon)
+
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps per iteration of the loop."""
+        return self.ppo.num_envs * self.ppo.num_steps
+
+    def resolved(self) -> TrainConfig:
+        """The same run with every default filled in, checked for what can't work.
+
+        Raises:
+            UserError: options that contradict each other or the environment.
+        """
+        spec = self.environment()
+        segment_steps = self.queries.segment_steps or (spec.task.segment_steps if spec.task else min(25, spec.horizon))
+        config = replace(
+            self,
+            task=spec.name,
+            horizon=spec.horizon,
+            run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{self.feedback}-{self.seed}",
+            queries=replace(self.queries, segment_steps=segment_steps),
+        )
+        if self.evaluation_episodes < 1:
+            raise UserError("0 evaluation episodes; a run is judged by at least 1")
+        if self.steps < self.iteration_steps:
+            raise UserError(
+                f"{self.steps} steps are less than one iteration of {self.iteration_steps}; "
+                "raise --steps or lower --ppo.num-envs, --ppo.num-steps and --ppo.batch-size"
+            )
+        if self.feedback != "none":
+            config._check_feedback(spec, segment_steps)
+        return config
+
+    def _check_feedback(self, spec: EnvironmentSpec, segment_steps: int) -> None:
+        if segment_steps > spec.horizon:
+            raise UserError(
+                f"segment of {segment_steps} steps exceeds the episodes of {spec.horizon}; "
+                "lower --queries.segment-steps or raise --horizon"
+            )
+        window = self.ppo.num_steps * min(self.queries.recent_rollouts, self.queries.initial_rollouts)
+        if segment_steps > window:
+            raise UserError(
+                f"segment of {segment_steps} steps exceeds the {window} recent steps of each environment; "
+                "lower --queries.segment-steps or raise --ppo.num-steps"
+            )
+        if self.labels < 4:
+            raise UserError(f"{self.labels} labels; the predictor needs at least 4 (--feedback none trains without)")
+        if self.labels * 2 * segment_steps > self.steps:
+            raise UserError(
+                f"{self.labels} labels on pairs of {segment_steps} steps show more than the run's {self.steps} steps; "
+                f"lower --labels to {self.steps // (2 * segment_steps)} or raise --steps"
+            )
+        first = self.queries.initial_rollouts * self.iteration_steps
+        if first + self.iteration_steps > self.steps:
+            raise UserError(
+                f"the random policy's {first} steps leave no iteration of {self.iteration_steps} in {self.steps} steps; "
+                "raise --steps or lower --queries.initial-rollouts"
+            )
+        if self.oracle.score == "judge" and (spec.task is None or spec.task.judge is None):
+            raise UserError(f"{self.task} has no judge; use --oracle.score reward")
+
+
+# Where a task is known to want something else than the defaults; see experiments/ for what was measured.
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "hopper-backflip": {"labels": 900, "steps": 4_000_000},
+}
+
+
+def default_config(task: str) -> TrainConfig:
+    """The run that `prefrl train TASK` starts without further options."""
+    return TrainConfig(task, **TASK_DEFAULTS.get(task, {}))
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

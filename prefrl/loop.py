@@ -1,0 +1,286 @@
+"""The paper's three processes, in turn (section 2.2).
+
+    rollouts -> segments -> queries -> oracle -> answers -> fit -> PPO, and again.
+
+`PreferenceLoop.iterations()` yields a report per iteration, so that a notebook can drive it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrl.agent import Agent
+from prefrl.config import TrainConfig
+from prefrl.label_schedule import INITIAL_SHARE, labels_wanted
+from prefrl.normalisation import RunningMoments
+from prefrl.oracles import Oracle
+from prefrl.oracles.synthetic import SyntheticOracle
+from prefrl.preferences import PreferenceStore
+from prefrl.queries import Query, most_disputed, pair_up
+from prefrl.reward_model import RewardEnsemble
+from prefrl.reward_training import FitReport, RewardTrainer
+from prefrl.reward_wrapper import VectorPredictedReward
+from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
+from prefrl.segments import Segment, cut_segments
+
+STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo")
+NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
+NORMALISATION_STEPS = 8192  # steps drawn from them each time
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """What happened in one iteration."""
+
+    env_steps: int
+    metrics: dict[str, float]  # by the column names of metrics.csv; NaN where there was nothing to measure
+
+
+class StageClock:
+    """Seconds spent in each stage since `shares` was last called."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of a block to a stage."""
+        began = time.perf_counter()
+        yield
+        self.add(name, time.perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count seconds to a stage."""
+        self._seconds[name] += seconds
+
+    def shares(self) -> dict[str, float]:
+        """Each stage's share of the time counted; starts again from zero."""
+        total = sum(self._seconds.values()) or 1.0
+        shares = {f"share/{name}": seconds / total for name, seconds in self._seconds.items()}
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        return shares
+
+
+def make_oracle(config: TrainConfig, rng: np.random.Generator) -> Oracle:
+    """The oracle a resolved configuration asks for."""
+    task = config.environment().task
+    score = task.judge if task and config.oracle.score == "judge" and task.judge else _true_return
+    return SyntheticOracle(score, config.oracle.error_rate, config.oracle.tie_margin, rng=rng, labeller=config.oracle.score)
+
+
+def _true_return(segment: Segment) -> float:
+    return segment.true_return
+
+
+class PreferenceLoop:
+    """A policy trained on a reward learnt from comparisons; with `feedback none`, on the true reward.
+
+    Args:
+        config: a resolved configuration.
+        store: keeps what is asked and answered; not needed without feedback.
+        oracle: answers; the configuration's synthetic one by default.
+
+    Attributes:
+        agent, ensemble, trainer, recorder: the parts, for a notebook to look at; ensemble and trainer are None
+            without feedback.
+        labels_asked, labels_answered: so far.
+    """
+
+    def __init__(
+        self, config: TrainConfig, store: PreferenceStore | None = None, oracle: Oracle | None = None
+    ) -> None:
+        self.config, self.store = config, store
+        query_seed, fit_seed, oracle_seed, self._sample_seed = np.random.SeedSequence(config.seed).spawn(4)
+        self._query_rng = np.random.default_rng(query_seed)
+        self._sample_rng = np.random.default_rng(self._sample_seed)
+        self.env = config.environment().make(config.ppo.num_envs, config.threads)
+        self.recorder = RolloutRecorder(self.env)
+        observation_dim = int(np.prod(self.env.single_observation_space.shape or ()))
+        self._moments = RunningMoments(observation_dim)
+        self._recent: deque[Rollout] = deque(maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts))
+        self._clock = StageClock()
+        self.labels_asked = self.labels_answered = 0
+        self.ensemble: RewardEnsemble | None = None
+        self.trainer: RewardTrainer | None = None
+        trained_on: Any = self.recorder
+        if config.feedback != "none":
+            if store is None:
+                raise ValueError("a run with feedback needs a PreferenceStore")
+            reward = config.reward
+            self.ensemble = RewardEnsemble(
+                observation_dim,
+                action_dim(self.env.single_action_space),
+                reward.members,
+                reward.hidden,
+                reward.dropout,
+                seed=config.seed,
+            )
+            self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
+            self.oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
+            trained_on = VectorPredictedReward(self.recorder, self.ensemble)
+        self._trained_on = trained_on
+        self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
+
+    def iterations(self) -> Iterator[IterationReport]:
+        """Run to the configured number of steps, one report per iteration."""
+        if self.config.feedback != "none":
+            self._start_from_random_policy()
+        while self.agent.env_steps < self.config.steps:
+            began = time.perf_counter()
+            rollout = self._collect()
+            fit = self._ask_and_fit() if self.trainer else None
+            rewards = self._reward_metrics(rollout)
+            with self._clock.stage("ppo"):
+                ppo = self.agent.learn()
+                self._update_observation_statistics(rollout)
+            seconds = time.perf_counter() - began
+            yield self._report(rollout, fit, rewards, ppo, seconds)
+
+    def _start_from_random_policy(self) -> None:
+        """The first quarter of the labels is about a randomly initialised policy (section A.1)."""
+        config = self.config
+        for _ in range(config.queries.initial_rollouts):
+            self._update_observation_statistics(self._collect())
+        wanted = labels_wanted(0, config.steps, config.labels) if config.queries.online else config.labels
+        # Nothing is known yet to disagree about.
+        self._ask(self._draw_pairs(wanted, rollouts=config.queries.initial_rollouts))
+        with self._clock.stage("fit"):
+            assert self.trainer is not None
+            self.trainer.fit(config.reward.initial_gradient_steps)
+        self._normalise_rewards()
+
+    def _collect(self) -> Rollout:
+        """The policy acts on the reward as predicted so far."""
+        began = time.perf_counter()
+        simulated = self.recorder.seconds
+        predicted = getattr(self._trained_on, "seconds", 0.0) if self.ensemble else 0.0
+        self.agent.collect()
+        rollout = self.recorder.take()
+        self._recent.append(rollout)
+        simulated = self.recorder.seconds - simulated
+        predicted = (self._trained_on.seconds if self.ensemble else 0.0) - predicted
+        self._clock.add("simulate", simulated)
+        self._clock.add("predict", predicted)
+        self._clock.add("policy", time.perf_counter() - began - simulated - predicted)
+        return rollout
+
+    def _ask_and_fit(self) -> FitReport:
+        """Ask what the schedule wants by now, take the answers that are there, fit to all of them."""
+        config = self.config
+        wanted = labels_wanted(self.agent.env_steps, config.steps, config.labels)
+        due = wanted - self.labels_asked
+        if due > 0:
+            with self._clock.stage("label"):
+                if config.queries.selection == "disagreement":
+                    candidates = self._draw_pairs(due * config.queries.candidates, config.queries.recent_rollouts)
+                    assert self.ensemble is not None
+                    queries = most_disputed(candidates, due, self.ensemble.predict_preferences)
+                else:
+                    queries = self._draw_pairs(due, config.queries.recent_rollouts)
+            self._ask(queries)
+        with self._clock.stage("fit"):
+            assert self.trainer is not None
+            return self.trainer.fit(config.reward.gradient_steps)
+
+    def _draw_pairs(self, count: int, rollouts: int) -> list[Query]:
+        length = self.config.queries.segment_steps
+        assert length is not None
+        recent = join(list(self._recent)[-rollouts:])
+        return pair_up(cut_segments(recent, length, 2 * count, self._query_rng))
+
+    def _ask(self, queries: list[Query]) -> None:
+        with self._clock.stage("label"):
+            assert self.store is not None and self.trainer is not None
+            stored = self.store.add_queries(queries)
+            self.labels_asked += len(stored)
+            self.oracle.submit(stored)
+            answers = self.store.add_answers(self.oracle.collect())
+            by_id = {query.id: query for query in stored}
+            self.trainer.comparisons.extend((by_id[answer.query_id], answer) for answer in answers)
+            self.labels_answered += len(answers)
+
+    def _update_observation_statistics(self, rollout: Rollout) -> None:
+        self._moments.update(rollout.observations)
+        self.agent.set_observation_statistics(self._moments.mean, self._moments.deviation)
+        if self.ensemble is not None and self.config.reward.normalise_observations:
+            self.ensemble.set_observation_statistics(self._moments.mean, self._moments.deviation)
+
+    def _normalise_rewards(self) -> None:
+        """Each member's reward to mean 0 and deviation 1 over recent data (section 2.2.1)."""
+        if self.ensemble is None or not self.config.reward.normalise_rewards:
+            return
+        rollouts = list(self._recent)[-NORMALISATION_ROLLOUTS:]
+        each = NORMALISATION_STEPS // len(rollouts)
+        size = rollouts[0].rewards.size
+        chosen = self._sample_rng.integers(size, size=each)
+        observations = np.concatenate([r.observations.reshape(size, -1)[chosen] for r in rollouts])
+        actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
+        self.ensemble.normalise_rewards_over(self.ensemble.member_rewards(observations, actions))
+
+    def _reward_metrics(self, rollout: Rollout) -> dict[str, float]:
+        """What the predictor says of this iteration's steps, beside the truth; learnt the hard way by others."""
+        if self.ensemble is None:
+            return {}
+        with self._clock.stage("predict"):
+            self._normalise_rewards()
+            predicted = self.ensemble.predict(rollout.observations, rollout.actions)
+        length = self.config.queries.segment_steps or 1
+        windows = len(predicted) // length * length
+        shape = (-1, length, predicted.shape[1])
+        return {
+            "reward/mean": float(predicted.mean()),
+            "reward/std": float(predicted.std()),
+            "reward/correlation": correlation(predicted, rollout.rewards),
+            "reward/segment_correlation": correlation(
+                predicted[:windows].reshape(shape).sum(axis=1), rollout.rewards[:windows].reshape(shape).sum(axis=1)
+            ),
+            "predicted_return": float(predicted.mean()) * (self.config.horizon or 1),
+        }
+
+    def _report(
+        self, rollout: Rollout, fit: FitReport | None, rewards: dict[str, float], ppo: dict[str, float], seconds: float
+    ) -> IterationReport:
+        config = self.config
+        metrics = {
+            "steps_per_second": rollout.rewards.size / seconds,
+            "true_return": float(np.mean(rollout.episode_returns)) if rollout.episode_returns else float("nan"),
+            "true_reward": float(rollout.rewards.mean()),
+            **rewards,
+            **{f"ppo/{name}": value for name, value in ppo.items()},
+            **self._clock.shares(),
+        }
+        if fit is not None:
+            online = config.queries.online
+            metrics |= {
+                "labels/wanted": float(
+                    labels_wanted(self.agent.env_steps, config.steps, config.labels) if online else config.labels
+                ),
+                "labels/asked": float(self.labels_asked),
+                "labels/answered": float(self.labels_answered),
+                "fit/train_loss": fit.train_loss,
+                "fit/validation_loss": fit.validation_loss,
+                "fit/accuracy": fit.accuracy,
+                "fit/l2": fit.l2,
+            }
+        return IterationReport(self.agent.env_steps, metrics)
+
+    def close(self) -> None:
+        """Stop the simulation's threads."""
+        self.env.close()
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r of two arrays of one shape; NaN if either is constant."""
+    x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
+    spread = float(np.sqrt((x**2).sum() * (y**2).sum()))
+    return float((x * y).sum()) / spread if spread > 0 else float("nan")
+
+
+__all__ = ["INITIAL_SHARE", "IterationReport", "PreferenceLoop", "StageClock", "correlation", "make_oracle"]

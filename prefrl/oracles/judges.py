@@ -1,0 +1,43 @@
+"""Judges: score a whole segment as a person would see it, not as a sum of per-step rewards.
+
+tasks.py names one per task that has it; oracles.synthetic compares the scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefrl.errors import UserError
+from prefrl.kinematics import planar_kinematics, touches_floor
+from prefrl.measures import HOPPER_BODY, backward_revolutions
+from prefrl.segments import Segment
+from prefrl.true_rewards import ONE_LEG_GEOMS
+
+
+def _states(segment: Segment) -> np.ndarray:
+    """(T, nq) exact states of a segment, without which no judge can see anything."""
+    if segment.qpos is None:
+        raise UserError("a judge looks at exact states and this segment has none; use --oracle reward")
+    return segment.qpos
+
+
+def judge_backflip(segment: Segment) -> float:
+    """Backward revolutions, counted in full only in the air and not at all while the body is on the floor.
+
+    Turning while nothing but the foot touches the floor counts half (a take-off or a landing), so that a flip
+    beats a roll of the same angle; turning forwards always counts against.
+    """
+    qpos = _states(segment)
+    turned = np.diff(backward_revolutions(qpos))
+    body_down = touches_floor("Hopper-v5", qpos[1:], HOPPER_BODY).any(axis=-1)
+    airborne = (planar_kinematics("Hopper-v5").lowest_points(qpos[1:]) > 0.01).all(axis=-1)
+    credit = np.where(body_down, 0.0, np.where(airborne, 1.0, 0.5))
+    return float(np.where(turned > 0, credit * turned, turned).sum())
+
+
+def judge_one_leg(segment: Segment) -> float:
+    """Metres moved forward if the front foot and shin stay off the floor throughout; otherwise a tenth of them."""
+    qpos = _states(segment)
+    moved = float(qpos[-1, 0] - qpos[0, 0])
+    down = touches_floor("HalfCheetah-v5", qpos, ONE_LEG_GEOMS).any()
+    return moved if not down or moved < 0 else 0.1 * moved

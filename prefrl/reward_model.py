@@ -1,0 +1,178 @@
+"""The reward predictor: an ensemble of small networks over (observation, action), section 2.2.3 and A.1.
+
+Trained by reward_training.py; used by reward_wrapper.py and, for disagreement, queries.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prefrl.errors import UserError
+from prefrl.queries import Query
+
+LEAKY_SLOPE = 0.01
+
+
+def preference_probability(returns: Tensor, error_rate: float = 0.1) -> Tensor:
+    """Probability that each segment is the preferred one (equation 1, section 2.2.3).
+
+    Args:
+        returns: (..., k) predicted returns, undiscounted, of the k segments of a query.
+        error_rate: chance that a person answers uniformly at random.
+
+    Returns:
+        (..., k); each within [error_rate / k, 1 - error_rate + error_rate / k].
+    """
+    return (1 - error_rate) * torch.softmax(returns, dim=-1) + error_rate / returns.shape[-1]
+
+
+def preference_loss(returns: Tensor, mu: Tensor, error_rate: float = 0.1) -> Tensor:
+    """Cross-entropy of the modelled preference against the answer: (..., k), (..., k) -> (...)."""
+    return -(mu * preference_probability(returns, error_rate).log()).sum(dim=-1)
+
+
+class RewardEnsemble(nn.Module):
+    """r̂(o, a): members with the same architecture, computed together as stacked weights.
+
+    Observations are normalised inside by statistics of everything seen; each member's output is normalised by itself
+    over recent data to mean 0 and deviation `reward_deviation`, and the members are then averaged.
+
+    Args:
+        observation_dim, action_dim: lengths of one observation and one (encoded) action.
+        members: networks in the ensemble.
+        hidden: units per hidden layer.
+        dropout: share of hidden units dropped in training; one mask for both segments of a pair is not needed,
+            since the loss is an expectation over masks.
+        reward_deviation: of the normalised reward (1 on MuJoCo, section A).
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        members: int = 3,
+        hidden: Sequence[int] = (64, 64),
+        dropout: float = 0.0,
+        reward_deviation: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.observation_dim, self.action_dim, self.members = observation_dim, action_dim, members
+        self.hidden, self.dropout, self.reward_deviation = tuple(hidden), dropout, reward_deviation
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [observation_dim + action_dim, *hidden, 1]
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            bound = 1 / math.sqrt(fan_in)  # torch.nn.Linear's own initialisation
+            weight = torch.empty(members, fan_in, fan_out).uniform_(-bound, bound, generator=generator)
+            bias = torch.empty(members, 1, fan_out).uniform_(-bound, bound, generator=generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(bias))
+        self.observation_mean: Tensor
+        self.observation_deviation: Tensor
+        self.reward_mean: Tensor
+        self.reward_scale: Tensor
+        self.register_buffer("observation_mean", torch.zeros(observation_dim))
+        self.register_buffer("observation_deviation", torch.ones(observation_dim))
+        self.register_buffer("reward_mean", torch.zeros(members))
+        self.register_buffer("reward_scale", torch.ones(members))
+
+    def inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """(..., observation_dim), (..., action_dim) -> (..., their sum), observations normalised."""
+        normalised = (observations - self.observation_mean) / self.observation_deviation
+        return torch.cat([normalised, actions], dim=-1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Every member's raw reward.
+
+        Args:
+            inputs: (B, input_dim), the same for all members, or (members, B, input_dim); from `inputs`.
+
+        Returns:
+            (members, B), not normalised.
+        """
+        x = inputs.expand(self.members, -1, -1) if inputs.ndim == 2 else inputs
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)
+            if layer < last:
+                x = F.dropout(F.leaky_relu(x, LEAKY_SLOPE), self.dropout, self.training)
+        return x.squeeze(-1)
+
+    @torch.inference_mode()
+    def member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
+        """(..., observation_dim), (..., action_dim) -> (members, ...) raw rewards."""
+        o = torch.as_tensor(observations, dtype=torch.float32)
+        a = torch.as_tensor(actions, dtype=torch.float32)
+        self.eval()
+        return self(self.inputs(o, a).flatten(0, -2)).unflatten(1, o.shape[:-1])
+
+    def combine(self, member_rewards: Tensor) -> Tensor:
+        """Normalise each member's raw rewards by itself, then average: (members, ...) -> (...)."""
+        shape = (-1,) + (1,) * (member_rewards.ndim - 1)
+        normalised = (member_rewards - self.reward_mean.view(shape)) / self.reward_scale.view(shape)
+        return normalised.mean(dim=0) * self.reward_deviation
+
+    @torch.inference_mode()
+    def predict(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The reward the agent is trained on: (..., observation_dim), (..., action_dim) -> (...), a fresh array."""
+        return self.combine(self.member_rewards(observations, actions)).numpy()
+
+    def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""
+        observations = np.stack([[s.observations for s in q.segments] for q in queries])  # (Q, k, T, obs_dim)
+        actions = np.stack([[s.actions for s in q.segments] for q in queries])
+        returns = self.member_rewards(observations, actions).sum(dim=-1)
+        return torch.softmax(returns, dim=-1).numpy()
+
+    def set_observation_statistics(self, mean: NDArray[np.floating], deviation: NDArray[np.floating]) -> None:
+        """Set the input normalisation, (observation_dim,) each; constant observations stay as they are."""
+        self.observation_mean.copy_(torch.as_tensor(mean))
+        self.observation_deviation.copy_(torch.as_tensor(np.where(deviation < 1e-6, 1.0, deviation)))
+
+    def normalise_rewards_over(self, member_rewards: Tensor) -> None:
+        """Set each member's output normalisation so that these raw rewards, (members, B), get mean 0, deviation 1."""
+        self.reward_mean.copy_(member_rewards.mean(dim=1))
+        self.reward_scale.copy_(member_rewards.std(dim=1).clamp_min(1e-6))
+
+    def save(self, path: Path) -> None:
+        """Write weights, statistics and shape to one safetensors file."""
+        shape = {
+            "observation_dim": self.observation_dim,
+            "action_dim": self.action_dim,
+            "members": self.members,
+            "hidden": self.hidden,
+            "dropout": self.dropout,
+            "reward_deviation": self.reward_deviation,
+        }
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        safetensors.torch.save_file(tensors, path, metadata={"prefrl": json.dumps(shape)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> RewardEnsemble:
+        """Read what `save` wrote; executes nothing from the file.
+
+        Raises:
+            UserError: the file is not a predictor of this project.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                shape = json.loads(file.metadata()["prefrl"])
+                ensemble = cls(**shape)
+                ensemble.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            raise UserError(f"{path} is not a saved reward predictor: {error}") from error
+        return ensemble

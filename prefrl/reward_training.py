@@ -1,0 +1,188 @@
+"""Fit the reward predictor to the answers (section 2.2.3).
+
+Reads comparisons.Comparisons; changes reward_model.RewardEnsemble.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prefrl.comparisons import LABEL_BUFFER, Comparisons
+from prefrl.errors import UserError
+from prefrl.reward_model import RewardEnsemble, preference_loss
+
+RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
+L2_RANGE = (1e-6, 1e-1)
+MONITORED_PAIRS = 256  # most pairs on which losses are measured after a fit
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    """The predictor and its training; every switch of the paper's ablations is here."""
+
+    members: int = 3
+    """predictors in the ensemble; 1 is the "no ensemble" ablation"""
+    hidden: tuple[int, ...] = (64, 64)
+    """units in each hidden layer"""
+    learning_rate: float = 1e-3
+    """Adam's step size"""
+    batch_size: int = 32
+    """answers per gradient step and member"""
+    initial_gradient_steps: int = 200
+    """gradient steps on the first quarter of the answers"""
+    gradient_steps: int = 8
+    """gradient steps in each later iteration"""
+    error_rate: float = 0.1
+    """chance of a uniformly random answer assumed in the loss"""
+    bootstrap: bool = True
+    """train each member on its own draw with replacement"""
+    hold_out: bool = True
+    """hold out 1/e of the answers per member"""
+    adaptive_l2: bool = True
+    """adapt the ℓ2 coefficient to the validation loss; off is part of the "no regularisation" ablation"""
+    l2: float = 1e-5
+    """initial ℓ2 coefficient, on the sum of squared weights"""
+    dropout: float = 0.0
+    """share of hidden units dropped in training"""
+    normalise_observations: bool = True
+    """normalise observations inside the predictor"""
+    normalise_rewards: bool = True
+    """normalise each member's reward over recent data"""
+    target: Literal["comparisons", "returns"] = "comparisons"
+    """fit comparisons, or regress on the segments' true returns (the "target" ablation)"""
+    label_buffer: int = LABEL_BUFFER
+    """most recent answers that are trained on"""
+
+    def __post_init__(self) -> None:
+        if self.members < 1 or self.batch_size < 1 or self.label_buffer < 1:
+            raise UserError("members, batch size and label buffer must be at least 1")
+        if not 0 <= self.error_rate < 1:
+            raise UserError(f"error rate {self.error_rate} is outside [0, 1)")
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How well the ensemble fits; NaN where there is nothing to measure on."""
+
+    train_loss: float  # mean cross-entropy over members on pairs in their samples
+    validation_loss: float  # on held-out pairs
+    accuracy: float  # share of decided held-out pairs that a member predicts right
+    l2: float  # mean coefficient over members
+
+
+def adapt_l2(
+    l2: NDArray[np.float64],
+    train_loss: NDArray[np.float64],
+    validation_loss: NDArray[np.float64],
+    factor: float = 1.1,
+) -> NDArray[np.float64]:
+    """Move each member's ℓ2 coefficient so that validation loss stays 1.1 to 1.5 times training loss.
+
+    Args:
+        l2, train_loss, validation_loss: (members,).
+        factor: of one move, up when the ratio is above the range, down when below.
+
+    Returns:
+        (members,), within L2_RANGE; unchanged where a loss is NaN.
+    """
+    ratio = validation_loss / train_loss
+    move = np.where(ratio > RATIO_RANGE[1], factor, np.where(ratio < RATIO_RANGE[0], 1 / factor, 1.0))
+    return np.clip(l2 * move, *L2_RANGE)
+
+
+class RewardTrainer:
+    """Gradient steps on an ensemble, with its optimiser and ℓ2 state between calls."""
+
+    def __init__(self, ensemble: RewardEnsemble, options: RewardOptions, rng: np.random.Generator) -> None:
+        self.ensemble, self.options, self._rng = ensemble, options, rng
+        self.comparisons = Comparisons(
+            options.members, rng, options.bootstrap, options.hold_out, options.label_buffer
+        )
+        self.optimiser = torch.optim.Adam(ensemble.parameters(), lr=options.learning_rate)
+        self.l2 = np.full(options.members, options.l2)
+        self._train_loss = np.full(options.members, np.nan)
+        self._validation_loss = np.full(options.members, np.nan)
+
+    def fit(self, gradient_steps: int) -> FitReport:
+        """Take gradient steps on all members at once, then measure and adapt ℓ2."""
+        if len(self.comparisons) == 0:
+            return FitReport(float("nan"), float("nan"), float("nan"), float(self.l2.mean()))
+        self.ensemble.train()
+        for _ in range(gradient_steps):
+            rows = self.comparisons.minibatch(self.options.batch_size)
+            loss = self._losses(rows).mean(dim=1) + self._weight_penalty()
+            self.optimiser.zero_grad()
+            # Summed, so that each member's gradient is its own, whatever the number of members.
+            loss.sum().backward()
+            self.optimiser.step()
+        return self._measure()
+
+    def predicted_returns(self, rows: Tensor) -> Tensor:
+        """Raw predicted returns of both segments of pairs: (members, B) rows, each member its own -> (members, B, 2)."""
+        data, model = self.comparisons, self.ensemble
+        inputs = model.inputs(data.observations[rows], data.actions[rows])  # (members, B, 2, T, input_dim)
+        return model(inputs.flatten(1, 3)).unflatten(1, inputs.shape[1:4]).sum(dim=-1)
+
+    def _losses(self, rows: Tensor) -> Tensor:
+        """(members, B) -> (members, B)."""
+        returns = self.predicted_returns(rows)
+        if self.options.target == "returns":
+            known = self.comparisons.true_returns[: len(self.comparisons)]
+            scale = known.std().clamp_min(1e-6)
+            return ((returns - (self.comparisons.true_returns[rows] - known.mean()) / scale) ** 2).mean(dim=-1)
+        return preference_loss(returns, self.comparisons.mu[rows], self.options.error_rate)
+
+    def _weight_penalty(self) -> Tensor:
+        """ℓ2 of each member's weights, (members,)."""
+        squares = torch.stack([weight.square().sum(dim=(1, 2)) for weight in self.ensemble.weights]).sum(dim=0)
+        return squares * torch.as_tensor(self.l2, dtype=torch.float32)
+
+    @torch.no_grad()
+    def _measure(self) -> FitReport:
+        self.ensemble.eval()
+        total = len(self.comparisons)
+        chosen = self._rng.choice(total, size=min(MONITORED_PAIRS, total), replace=False)
+        rows = torch.from_numpy(chosen).expand(self.options.members, -1)
+        losses = self._losses(rows).numpy().astype(np.float64)  # (members, B)
+        copies = self.comparisons.copies[:, chosen]
+        train = _weighted_mean(losses, copies)
+        held_out = (copies == 0).astype(np.float64)
+        validation = _weighted_mean(losses, held_out)
+        # Losses on a few hundred pairs are noisy; ℓ2 follows their running means.
+        self._train_loss = _running_mean(self._train_loss, train)
+        self._validation_loss = _running_mean(self._validation_loss, validation)
+        if self.options.adaptive_l2:
+            self.l2 = adapt_l2(self.l2, self._train_loss, self._validation_loss)
+
+        returns = self.predicted_returns(rows).numpy()
+        mu = self.comparisons.mu[rows].numpy()
+        decided = (mu[..., 0] != mu[..., 1]) * held_out
+        right = (returns[..., 0] > returns[..., 1]) == (mu[..., 0] > mu[..., 1])
+        accuracy = float((right * decided).sum() / decided.sum()) if decided.any() else float("nan")
+        return FitReport(_mean(train), _mean(validation), accuracy, float(self.l2.mean()))
+
+
+def _weighted_mean(values: NDArray[np.float64], weights: NDArray[np.number]) -> NDArray[np.float64]:
+    """Along the last axis; NaN where all weights are zero."""
+    total = weights.sum(axis=-1)
+    return np.where(total > 0, (values * weights).sum(axis=-1) / np.maximum(total, 1e-12), np.nan)
+
+
+def _running_mean(
+    old: NDArray[np.float64], new: NDArray[np.float64], memory: float = 0.9
+) -> NDArray[np.float64]:
+    """Exponential mean that starts at the first number."""
+    mixed = np.where(np.isnan(old), new, memory * old + (1 - memory) * new)
+    return np.where(np.isnan(new), old, mixed)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean of the numbers that are there; NaN if none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,204 @@
+"""One run from start to end: the loop, and everything it leaves in its folder."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from prefrl.agent import SavedPolicy
+from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
+from prefrl.config import TrainConfig
+from prefrl.environments import EnvironmentSpec, resolve_environment
+from prefrl.errors import UserError
+from prefrl.evaluation import Evaluation, Policy, evaluate
+from prefrl.loop import PreferenceLoop
+from prefrl.measures import backward_revolutions
+from prefrl.preferences import PreferenceStore
+from prefrl.report import build_report
+from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
+from prefrl.tasks import load_model
+
+log = logging.getLogger("prefrl")
+
+MILESTONES = {25: 0.25, 50: 0.5, 75: 0.75}  # per cent of the run: a short evaluation and a video
+MILESTONE_EPISODES = 4
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    env_steps: int
+    labels: int
+    true_return: float  # of the last episodes that ended; NaN before
+    steps_per_second: float
+
+
+class Stopped(Exception):
+    """The user pressed Ctrl-C; what was learnt so far is saved."""
+
+
+def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda progress: None) -> Path:
+    """Train as configured and leave everything in the run's folder, which is returned.
+
+    Raises:
+        UserError: the configuration can't work, or the environment misbehaves.
+        Stopped: Ctrl-C.
+    """
+    config = config.resolved()
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    directory = RunDirectory(config)
+    run = _Run(config, directory, on_progress)
+    try:
+        run.train()
+    except KeyboardInterrupt:
+        run.finish("stopped", f"stopped at {run.env_steps} steps")
+        raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}") from None
+    except BaseException as error:
+        directory.set_status("failed", run.env_steps, str(error))
+        raise
+    run.finish("done", "")
+    return directory.path
+
+
+class _Run:
+    def __init__(self, config: TrainConfig, directory: RunDirectory, on_progress: Callable[[Progress], None]) -> None:
+        self.config, self.directory, self.path = config, directory, directory.path
+        self._on_progress = on_progress
+        self._spec = config.environment()
+        self._metrics = MetricsWriter(self.path)
+        self._store = PreferenceStore(self.path / "preferences.db", task=config.task) if config.feedback != "none" else None
+        self._loop = PreferenceLoop(config, self._store)
+        self._began = time.perf_counter()
+        self._milestones = dict(MILESTONES)
+        self._last_return = float("nan")
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far."""
+        return self._loop.agent.env_steps
+
+    def train(self) -> None:
+        """Run the loop, noting metrics and milestones."""
+        for report in self._loop.iterations():
+            metrics = {"seconds": time.perf_counter() - self._began, **report.metrics}
+            self._metrics.write(report.env_steps, metrics)
+            if not np.isnan(metrics["true_return"]):
+                self._last_return = metrics["true_return"]
+            self._on_progress(
+                Progress(report.env_steps, self._loop.labels_answered, self._last_return, metrics["steps_per_second"])
+            )
+            self._milestone(report.env_steps)
+
+    def _milestone(self, env_steps: int) -> None:
+        reached = [percent for percent, share in self._milestones.items() if env_steps >= share * self.config.steps]
+        for percent in reached:
+            del self._milestones[percent]
+        if reached and self.config.video:
+            self._film(self._evaluate(MILESTONE_EPISODES), f"{reached[-1]:03d}", seconds=8)
+
+    def finish(self, state: str, message: str) -> None:
+        """Save the policy and predictor, evaluate, film, report."""
+        self._loop.agent.save(self.path / "policy.zip")
+        if self._loop.ensemble is not None:
+            self._loop.ensemble.save(self.path / "predictor.safetensors")
+        evaluation = self._evaluate(self.config.evaluation_episodes)
+        write_json(self.path / "evaluation.json", evaluation.as_json())
+        if self.config.video:
+            self._film(evaluation, "final", seconds=25)
+        self._metrics.close()
+        self._loop.close()
+        if self._store is not None:
+            self._store.close()
+        self.directory.set_status(state, self.env_steps, message)
+        build_report(self.path)
+
+    def _evaluate(self, episodes: int) -> Evaluation:
+        return evaluate(self._loop.agent, self._spec, episodes, self.env_steps, self.config.threads)
+
+    def _film(self, evaluation: Evaluation, name: str, seconds: float) -> None:
+        try:
+            film(self._loop.agent, self._spec, evaluation, self.path / "videos" / f"{name}.mp4", seconds)
+        except RenderingUnavailable as error:
+            log.warning("no video: %s", error)
+
+
+def film(policy: Policy, spec: EnvironmentSpec, evaluation: Evaluation, path: Path, seconds: float) -> Path:
+    """Render the first evaluated episode, at most `seconds` of video.
+
+    Raises:
+        RenderingUnavailable: no off-screen rendering here, or the environment has none.
+    """
+    if spec.task is None or evaluation.qpos is None:
+        return _film_by_rendering(policy, spec, path, seconds)
+    task, qpos = spec.task, evaluation.qpos[0]
+    # Every second step at the clip's rate: twice the speed a labeller sees, so that an episode fits.
+    stride = 2 if len(qpos) > 100 else 1
+    qpos = qpos[::stride][: int(seconds * task.playback_fps)]
+    dt = _seconds_per_step(spec)
+    with ClipRenderer(load_model(task), task.camera, width=480, height=360) as renderer:
+        captions = [_caption(task.name, qpos[: i + 1], i * stride * dt) for i in range(len(qpos))]
+        return Path(write_video(path, annotate(renderer.iter_frames(qpos), captions), task.playback_fps))
+
+
+def _seconds_per_step(spec: EnvironmentSpec) -> float:
+    assert spec.task is not None
+    env = spec.task.robot.make()
+    dt = float(env.dt)
+    env.close()
+    return dt
+
+
+def _caption(task: str, qpos: np.ndarray, seconds: float) -> str:
+    caption = f"{seconds:4.1f} s"
+    if task == "hopper-backflip":
+        turned = backward_revolutions(qpos)
+        caption += f"   turns {int(np.floor((turned - turned[0]).max()))}"
+    return caption
+
+
+def _film_by_rendering(policy: Policy, spec: EnvironmentSpec, path: Path, seconds: float) -> Path:
+    """Film an environment of the user's through its own `render`."""
+    env = gymnasium.make(spec.name, render_mode="rgb_array", max_episode_steps=spec.horizon)
+    try:
+        fps = env.metadata.get("render_fps", 30)
+        observation, _ = env.reset(seed=0)
+        frames = []
+        for _ in range(int(min(seconds * fps, spec.horizon))):
+            frames.append(np.asarray(env.render()))
+            action = policy.act(np.asarray(observation)[None])[0]
+            observation, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                break
+    except (gymnasium.error.Error, ImportError) as error:
+        raise RenderingUnavailable(f"{spec.name} cannot render: {str(error).splitlines()[0]}") from error
+    finally:
+        env.close()
+    return Path(write_video(path, frames, fps))
+
+
+def watch(run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None) -> Evaluation:
+    """Evaluate a finished run's policy again and write RUN/videos/watch.mp4.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    options: dict[str, Any] = read_json(run_dir / "config.json").get("options", {})
+    policy_file = run_dir / "policy.zip"
+    if not policy_file.exists() or "task" not in options:
+        raise UserError(f"{run_dir} holds no policy.zip; it is written when a run ends")
+    spec = resolve_environment(options["task"], options["horizon"])
+    policy = SavedPolicy(policy_file)
+    evaluation = evaluate(
+        policy, spec, episodes, options["steps"], deterministic=deterministic, **({} if seed is None else {"seed": seed})
+    )
+    film(policy, spec, evaluation, run_dir / "videos" / "watch.mp4", seconds=25)
+    return evaluation

@@ -1,0 +1,74 @@
+"""Cut short stretches of behaviour out of rollouts (section 2.2.4).
+
+Reads rollouts.Rollout; produces Segment for queries.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefrl.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrl.rollouts import Rollout
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """T consecutive steps of one episode; what a person sees as a clip."""
+
+    observations: NDArray[np.float32]  # (T, obs_dim), raw, before each action
+    actions: NDArray[np.float32]  # (T, action_dim), as sent to the simulator; one-hot when discrete
+    true_rewards: NDArray[np.float32]  # (T,), the environment's own; the predictor never sees them
+    qpos: NDArray[np.float64] | None = None  # (T, nq), exact state before each action; None without MuJoCo
+    qvel: NDArray[np.float64] | None = None  # (T, nv)
+    env_steps: int = 0  # environment steps of the run when it was recorded
+
+    @property
+    def length(self) -> int:
+        """Number of steps T."""
+        return len(self.observations)
+
+    @property
+    def true_return(self) -> float:
+        """Undiscounted sum of true rewards, as the synthetic oracle of the paper compares it (section 2.2.3)."""
+        return float(self.true_rewards.sum(dtype=np.float64))
+
+
+def valid_starts(episode_starts: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Which windows of `length` steps lie within one episode.
+
+    Args:
+        episode_starts: (S, n), True where a step is the first of its episode.
+        length: steps per window.
+
+    Returns:
+        (S - length + 1, n), True where the window that starts there holds no reset; empty if S < length.
+    """
+    steps, envs = episode_starts.shape
+    if steps < length:
+        return np.zeros((0, envs), dtype=np.bool_)
+    resets_before = np.zeros((steps + 1, envs), dtype=np.int64)
+    np.cumsum(episode_starts, axis=0, out=resets_before[1:])
+    # A window [s, s + length) crosses a reset if any of its steps but the first starts an episode.
+    return resets_before[length:] - resets_before[1 : steps - length + 2] == 0
+
+
+def cut_segments(rollout: Rollout, length: int, count: int, rng: np.random.Generator) -> list[Segment]:
+    """Draw `count` segments uniformly, with replacement, over all windows that cross no reset.
+
+    Raises:
+        UserError: no window of that length exists in the rollout.
+    """
+    starts, envs = np.nonzero(valid_starts(rollout.episode_starts, length))
+    if len(starts) == 0:
+        raise UserError(
+            f"segment of {length} steps fits in no episode of the last {len(rollout.rewards)} steps; "
+            "shorten --segment-steps or raise the horizon"
+        )
+    chosen = rng.integers(len(starts), size=count)
+    return [rollout.segment(starts[i], envs[i], length) for i in chosen]
