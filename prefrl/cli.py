@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from prefrl import run
@@ -21,6 +22,7 @@ from prefrl.config import Count, TrainConfig, default_config
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.report import build_report, compare_report
+from prefrl.run_directory import read_json
 from prefrl.tasks import TASKS
 
 PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
@@ -116,7 +118,7 @@ def _train(config: TrainConfig) -> None:
     shown = _LiveProgress(config) if sys.stdout.isatty() else _PlainProgress(config)
     with shown:
         path = run.train(config, shown.update)
-    evaluation = run.read_json(path / "evaluation.json")
+    evaluation = read_json(path / "evaluation.json")
     print(f"true return {evaluation['true_return']['mean']:.1f} ± {evaluation['true_return']['std']:.1f}", end="")
     for name, values in evaluation["measures"].items():
         print(f", {name} {values['mean']:.2f}", end="")
@@ -196,5 +198,3 @@ def _print_tasks() -> None:
     Console().print(table)
     for task in TASKS.values():
         Console().print(f"[bold]{task.name}[/bold]: {task.instruction}")
-
-

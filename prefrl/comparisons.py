@@ -22,8 +22,8 @@ LABEL_BUFFER = 3000  # the last labels that training sees (section A.2)
 class Comparisons:
     """The last `capacity` pairs of segments with an opinion μ about them.
 
-    "Can't tell" gives none; a ranking of k segments gives k(k-1)/2 (section 2.2.3). Each pair also carries how often it is in
-    each member's bootstrap sample.
+    "Can't tell" gives none; a ranking of k segments gives k(k-1)/2 (section 2.2.3). Each pair also carries
+    how often it is in each member's bootstrap sample.
 
     Attributes, the first `len(self)` rows of which are filled:
         observations: (capacity, 2, T, obs_dim) float32.

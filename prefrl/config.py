@@ -161,7 +161,7 @@ class TrainConfig:
         first = self.queries.initial_rollouts * self.iteration_steps
         if first + self.iteration_steps > self.steps:
             raise UserError(
-                f"the random policy's {first} steps leave no iteration of {self.iteration_steps} in {self.steps} steps; "
+                f"the random policy's {first} steps leave no iteration of {self.iteration_steps} in {self.steps}; "
                 "raise --steps or lower --queries.initial-rollouts"
             )
         if self.oracle.score == "judge" and (spec.task is None or spec.task.judge is None):

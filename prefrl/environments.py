@@ -27,15 +27,19 @@ class EnvironmentSpec:
     task: Task | None  # None for an environment that is not of the task table
     absorb: bool = False  # an episode that ends early is filled up to the horizon
 
-    def make(self, num_envs: int, threads: int | None = None) -> VectorEnv:
-        """Build the vector environment.
+    def make(self, num_envs: int, threads: int | None = None, stagger: bool = False) -> VectorEnv:
+        """Build the vector environment; `stagger` spreads the phases of its episodes (tasks of the table only).
 
         Raises:
             UserError: its spaces are not supported.
         """
         if self.task is not None:
             return gymnasium.make_vec(
-                self.task.gymnasium_id, num_envs=num_envs, max_episode_steps=self.horizon, threads=threads
+                self.task.gymnasium_id,
+                num_envs=num_envs,
+                max_episode_steps=self.horizon,
+                threads=threads,
+                stagger=stagger,
             )
         env = gymnasium.make_vec(
             self.name,
@@ -96,7 +100,7 @@ def check_spaces(name: str, observation_space: spaces.Space, action_space: space
     if not flat_box and not isinstance(action_space, spaces.Discrete):
         raise UserError(f"{name} has actions {action_space}; only flat Box and Discrete actions are supported")
     if isinstance(action_space, spaces.Box) and not np.isfinite([action_space.low, action_space.high]).all():
-        raise UserError(f"{name} has unbounded actions {action_space}; rescale them with gymnasium.wrappers.RescaleAction")
+        raise UserError(f"{name} has unbounded actions {action_space}; bound them by gymnasium.wrappers.RescaleAction")
 
 
 class FixedHorizon(gymnasium.Wrapper):

@@ -18,17 +18,17 @@ import numpy as np
 
 from prefrl.agent import Agent
 from prefrl.config import TrainConfig
-from prefrl.label_schedule import INITIAL_SHARE, labels_wanted
+from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Oracle
-from prefrl.oracles.synthetic import SyntheticOracle
+from prefrl.oracles.synthetic import SyntheticOracle, true_return
 from prefrl.preferences import PreferenceStore
 from prefrl.queries import Query, most_disputed, pair_up
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
-from prefrl.segments import Segment, cut_segments
+from prefrl.segments import cut_segments
 
 STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo")
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
@@ -71,12 +71,10 @@ class StageClock:
 def make_oracle(config: TrainConfig, rng: np.random.Generator) -> Oracle:
     """The oracle a resolved configuration asks for."""
     task = config.environment().task
-    score = task.judge if task and config.oracle.score == "judge" and task.judge else _true_return
-    return SyntheticOracle(score, config.oracle.error_rate, config.oracle.tie_margin, rng=rng, labeller=config.oracle.score)
-
-
-def _true_return(segment: Segment) -> float:
-    return segment.true_return
+    score = task.judge if task and config.oracle.score == "judge" and task.judge else true_return
+    return SyntheticOracle(
+        score, config.oracle.error_rate, config.oracle.tie_margin, rng=rng, labeller=config.oracle.score
+    )
 
 
 class PreferenceLoop:
@@ -93,15 +91,13 @@ class PreferenceLoop:
         labels_asked, labels_answered: so far.
     """
 
-    def __init__(
-        self, config: TrainConfig, store: PreferenceStore | None = None, oracle: Oracle | None = None
-    ) -> None:
+    def __init__(self, config: TrainConfig, store: PreferenceStore | None = None, oracle: Oracle | None = None) -> None:
         self.config, self.store = config, store
         query_seed, fit_seed, oracle_seed, self._sample_seed = np.random.SeedSequence(config.seed).spawn(4)
         self._query_rng = np.random.default_rng(query_seed)
         self._sample_rng = np.random.default_rng(self._sample_seed)
-        self.env = config.environment().make(config.ppo.num_envs, config.threads)
-        self.recorder = RolloutRecorder(self.env)
+        self.env = config.environment().make(config.ppo.num_envs, config.threads, stagger=True)
+        self.recorder = RolloutRecorder(self.env, config.horizon or 1)
         observation_dim = int(np.prod(self.env.single_observation_space.shape or ()))
         self._moments = RunningMoments(observation_dim)
         self._recent: deque[Rollout] = deque(maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts))
@@ -197,7 +193,8 @@ class PreferenceLoop:
 
     def _ask(self, queries: list[Query]) -> None:
         with self._clock.stage("label"):
-            assert self.store is not None and self.trainer is not None
+            assert self.store is not None
+            assert self.trainer is not None
             stored = self.store.add_queries(queries)
             self.labels_asked += len(stored)
             self.oracle.submit(stored)
@@ -281,6 +278,3 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
     spread = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return float((x * y).sum()) / spread if spread > 0 else float("nan")
-
-
-__all__ = ["INITIAL_SHARE", "IterationReport", "PreferenceLoop", "StageClock", "correlation", "make_oracle"]

@@ -63,7 +63,7 @@ def one_leg(qpos: Array, dt: float) -> dict[str, float]:
 
 
 def backward_revolutions(qpos: Array) -> Array:
-    """(T, 6) hopper states -> (T,) revolutions of the torso turned backwards since upright; positive pitch is forward."""
+    """(T, 6) hopper states -> (T,) backward revolutions of the torso since upright; positive pitch is forward."""
     return -qpos[:, 2] / (2 * np.pi)
 
 
@@ -79,10 +79,8 @@ def backflip(qpos: Array, dt: float) -> dict[str, float]:
     airborne = (planar_kinematics("Hopper-v5").lowest_points(qpos) > 0.01).all(axis=-1)
     turned = backward_revolutions(qpos)
     record = np.maximum.accumulate(turned - turned[0])
-    clean = sum(
-        not body_down[start : end + 1].any() and airborne[start : end + 1].any()
-        for start, end in _upright_to_upright(turned)
-    )
+    spans = [slice(start, end + 1) for start, end in _upright_to_upright(turned)]
+    clean = sum(1 for span in spans if not np.any(body_down[span]) and np.any(airborne[span]))
     return {
         "turns": float(np.floor(record[-1])) / eights,
         "clean_flips": clean / eights,

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -29,30 +29,37 @@ P = ParamSpec("P")
 
 # Okabe and Ito's palette without its yellow, dark and light in turn; line styles repeat what colours say.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)))
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (1, 1.2)),
+    (0, (9, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCHES = ("", "///", "", "...", "", "\\\\\\", "", "xxx")
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#555555",
     "axes.grid": True,
-    "axes.labelsize": 10,
+    "axes.labelsize": 9.5,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 9.5,
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
     "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
+    "font.size": 9,
     "grid.color": "#e3e6e8",
     "grid.linewidth": 0.8,
-    "legend.fontsize": 9,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
     "savefig.facecolor": "white",
     "svg.fonttype": "none",  # letters stay letters: small files that can be searched
     "svg.hashsalt": "prefrl",  # equal figures make equal files
@@ -125,7 +132,9 @@ def read_metrics(path: str | Path) -> Metrics:
     header, *body = rows
     columns: Metrics = {}
     for i, name in enumerate(header):
-        columns[name] = np.array([_number(row[i] if i < len(row) else "", name, path) for row in body], dtype=np.float64)
+        columns[name] = np.array(
+            [_number(row[i] if i < len(row) else "", name, path) for row in body], dtype=np.float64
+        )
     return columns
 
 
@@ -201,12 +210,12 @@ def learning_curves(
     Args:
         markers: horizontal lines by name, such as the paper's final value.
     """
-    figure, (axes,) = _panels(1, height=3.4)
+    figure, (axes,) = _panels(1, height=3.2)
     draw_curves(axes, curves, markers)
     axes.set_ylabel(ylabel)
     if title:
         axes.set_title(title)
-    _legend(axes, len(curves) + len(markers or {}))
+    _legend(figure, axes)
     return figure
 
 
@@ -225,7 +234,7 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], markers: Mapping[str, float
 @styled
 def reward_diagnostics(metrics: Metrics) -> Figure:
     """Does the predictor still say what the true reward says? Spread of its output above, correlation below."""
-    figure, (above, below) = _panels(2, height=4.6)
+    figure, (above, below) = _panels(2, height=4.2)
     steps = metrics.get("env_steps", np.empty(0))
     mean, std = _column(metrics, "reward/mean"), _column(metrics, "reward/std")
     _line(above, steps, mean, "mean", 0)
@@ -236,27 +245,28 @@ def reward_diagnostics(metrics: Metrics) -> Figure:
     below.axhline(0, color="#888888", linewidth=0.9)
     below.set_ylim(-1.05, 1.05)
     below.set_ylabel("correlation with\nthe true reward")
-    _finish([above, below])
+    _legend(figure, above, below)
+    figure.align_ylabels()
     return figure
 
 
 @styled
 def return_comparison(metrics: Metrics) -> Figure:
     """True return above, predicted return below: their units differ, their shapes should not."""
-    figure, (above, below) = _panels(2, height=4.2)
+    figure, (above, below) = _panels(2, height=4.0)
     steps = metrics.get("env_steps", np.empty(0))
     _line(above, steps, _column(metrics, "true_return"), "true", 0)
     above.set_ylabel("true return")
     _line(below, steps, _column(metrics, "predicted_return"), "predicted", 1)
     below.set_ylabel("predicted return")
-    _finish([above, below], legend=False)
+    figure.align_ylabels()
     return figure
 
 
 @styled
 def fit_curves(metrics: Metrics) -> Figure:
     """The predictor's fit: losses with the ratio the ℓ2 coefficient aims at, held-out accuracy, the coefficient."""
-    figure, (losses, accuracy, l2) = _panels(3, height=5.8)
+    figure, (losses, accuracy, l2) = _panels(3, height=5.4)
     steps = metrics.get("env_steps", np.empty(0))
     train, validation = _column(metrics, "fit/train_loss"), _column(metrics, "fit/validation_loss")
     if measured(metrics, "fit/train_loss"):
@@ -273,12 +283,12 @@ def fit_curves(metrics: Metrics) -> Figure:
     coefficient = _column(metrics, "fit/l2")
     _line(l2, steps, np.where(coefficient > 0, coefficient, np.nan), "coefficient", 0)
     l2.set_yscale("log")
+    l2.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    l2.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    l2.yaxis.set_minor_formatter(NullFormatter())
     l2.set_ylabel("ℓ2 coefficient")
-    _finish([losses, accuracy, l2])
-    accuracy_legend, l2_legend = accuracy.get_legend(), l2.get_legend()
-    for legend in (accuracy_legend, l2_legend):
-        if legend is not None:
-            legend.remove()
+    _legend(figure, losses)
+    figure.align_ylabels()
     return figure
 
 
@@ -291,14 +301,14 @@ def label_curve(metrics: Metrics) -> Figure:
         _line(axes, steps, _column(metrics, f"labels/{name}"), name, i)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("labels")
-    _finish([axes])
+    _legend(figure, axes)
     return figure
 
 
 @styled
 def stage_shares(metrics: Metrics) -> Figure:
     """What the time went into: each stage's share, stacked, and the steps per second it allowed."""
-    figure, (shares, speed) = _panels(2, height=4.6, ratios=(2, 1))
+    figure, (shares, speed) = _panels(2, height=4.2, ratios=(2, 1))
     steps = metrics.get("env_steps", np.empty(0))
     columns = sorted(
         (name for name in metrics if name.startswith("share/") and measured(metrics, name)),
@@ -314,7 +324,7 @@ def stage_shares(metrics: Metrics) -> Figure:
             band.set_edgecolor("white")
             band.set_linewidth(0.6)
         shares.set_ylim(0, 1)
-        shares.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True)
+        figure.legend(*shares.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     shares.set_ylabel("share of time")
     if not columns:
         _say_empty(shares)
@@ -322,6 +332,7 @@ def stage_shares(metrics: Metrics) -> Figure:
     speed.set_ylim(bottom=0)
     speed.yaxis.set_major_formatter(EngFormatter(sep=""))
     speed.set_ylabel("steps per\nsecond")
+    figure.align_ylabels()
     return figure
 
 
@@ -347,7 +358,7 @@ def ppo_curves(metrics: Metrics) -> Figure:
         _say_empty(panels[0])
         return figure
     rows = -(-len(names) // 2)
-    figure = Figure(figsize=(6.4, 0.4 + 1.5 * rows))
+    figure = Figure(figsize=(5.2, 0.4 + 1.4 * rows))
     grid = figure.subplots(rows, 2, sharex=True, squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.remove()
@@ -366,13 +377,13 @@ def measure_label(name: str) -> str:
 
 
 def save(figure: Figure, path_without_suffix: str | Path) -> tuple[Path, Path]:
-    """Write the figure as SVG and as PNG (150 dots per inch); returns both paths."""
+    """Write the figure as SVG and as PNG (200 dots per inch); returns both paths."""
     base = Path(path_without_suffix)
     base.parent.mkdir(parents=True, exist_ok=True)
     svg, png = base.with_name(base.name + ".svg"), base.with_name(base.name + ".png")
     svg.write_text(to_svg(figure), encoding="utf-8")
     with mpl.rc_context(STYLE):
-        figure.savefig(png, dpi=150, metadata={"Software": None})
+        figure.savefig(png, dpi=200, metadata={"Software": None})
     return svg, png
 
 
@@ -381,12 +392,12 @@ def to_svg(figure: Figure) -> str:
     out = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    return out.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")  # alike in width
 
 
 def _panels(count: int, height: float, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
-    """Panels above each other with one axis of environment steps; 6.4 inches wide."""
-    figure = Figure(figsize=(6.4, height))
+    """Panels above each other with one axis of environment steps; 5.2 inches wide."""
+    figure = Figure(figsize=(5.2, height))
     grid = figure.subplots(count, 1, sharex=True, squeeze=False, height_ratios=ratios)
     panels = list(grid[:, 0])
     _steps_axis(panels[-1])
@@ -418,20 +429,14 @@ def _line(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64], l
     )
 
 
-def _finish(panels: Sequence[Axes], legend: bool = True) -> None:
+def _legend(figure: Figure, *panels: Axes) -> None:
+    """Inside each panel while there is room, below the figure when there are many lines."""
     for axes in panels:
-        if legend:
-            _legend(axes, len(axes.get_legend_handles_labels()[0]))
-
-
-def _legend(axes: Axes, entries: int) -> None:
-    """Inside while there is room, above the panel when there are many lines."""
-    if entries == 0 or not axes.get_legend_handles_labels()[0]:
-        return
-    if entries <= 4:
-        axes.legend(loc="best")
-    else:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2, borderaxespad=0)
+        entries = len(axes.get_legend_handles_labels()[0])
+        if 0 < entries <= 4:
+            axes.legend(loc="best")
+        elif entries:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
 
 
 def _say_empty(axes: Axes) -> None:

@@ -5,6 +5,7 @@ Trained by reward_training.py; used by reward_wrapper.py and, for disagreement, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ class RewardEnsemble(nn.Module):
         sizes = [observation_dim + action_dim, *hidden, 1]
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             bound = 1 / math.sqrt(fan_in)  # torch.nn.Linear's own initialisation
             weight = torch.empty(members, fan_in, fan_out).uniform_(-bound, bound, generator=generator)
             bias = torch.empty(members, 1, fan_out).uniform_(-bound, bound, generator=generator)

@@ -101,9 +101,7 @@ class RewardTrainer:
 
     def __init__(self, ensemble: RewardEnsemble, options: RewardOptions, rng: np.random.Generator) -> None:
         self.ensemble, self.options, self._rng = ensemble, options, rng
-        self.comparisons = Comparisons(
-            options.members, rng, options.bootstrap, options.hold_out, options.label_buffer
-        )
+        self.comparisons = Comparisons(options.members, rng, options.bootstrap, options.hold_out, options.label_buffer)
         self.optimiser = torch.optim.Adam(ensemble.parameters(), lr=options.learning_rate)
         self.l2 = np.full(options.members, options.l2)
         self._train_loss = np.full(options.members, np.nan)
@@ -124,7 +122,7 @@ class RewardTrainer:
         return self._measure()
 
     def predicted_returns(self, rows: Tensor) -> Tensor:
-        """Raw predicted returns of both segments of pairs: (members, B) rows, each member its own -> (members, B, 2)."""
+        """Raw predicted returns of both segments of each member's own pairs: (members, B) rows -> (members, B, 2)."""
         data, model = self.comparisons, self.ensemble
         inputs = model.inputs(data.observations[rows], data.actions[rows])  # (members, B, 2, T, input_dim)
         return model(inputs.flatten(1, 3)).unflatten(1, inputs.shape[1:4]).sum(dim=-1)
@@ -174,9 +172,7 @@ def _weighted_mean(values: NDArray[np.float64], weights: NDArray[np.number]) -> 
     return np.where(total > 0, (values * weights).sum(axis=-1) / np.maximum(total, 1e-12), np.nan)
 
 
-def _running_mean(
-    old: NDArray[np.float64], new: NDArray[np.float64], memory: float = 0.9
-) -> NDArray[np.float64]:
+def _running_mean(old: NDArray[np.float64], new: NDArray[np.float64], memory: float = 0.9) -> NDArray[np.float64]:
     """Exponential mean that starts at the first number."""
     mixed = np.where(np.isnan(old), new, memory * old + (1 - memory) * new)
     return np.where(np.isnan(new), old, mixed)

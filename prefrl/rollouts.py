@@ -73,7 +73,7 @@ def state_reader(env: VectorEnv) -> Callable[[], States] | None:
     if isinstance(base, MujocoVectorEnv):
         return lambda: (base.qpos, base.qvel)
     if isinstance(base, SyncVectorEnv) and all(hasattr(e.unwrapped, "data") for e in base.envs):
-        data = [e.unwrapped.data for e in base.envs]
+        data = [getattr(e.unwrapped, "data") for e in base.envs]  # noqa: B009  not every environment has it
         if all(hasattr(d, "qpos") and hasattr(d, "qvel") for d in data):
             return lambda: (np.array([d.qpos for d in data]), np.array([d.qvel for d in data]))
     return None
@@ -92,14 +92,21 @@ def action_dim(space: spaces.Space) -> int:
 
 
 class RolloutRecorder(VectorWrapper):
-    """Passes everything through and remembers it until `take` is called."""
+    """Passes everything through and remembers it until `take` is called.
 
-    def __init__(self, env: VectorEnv) -> None:
+    Args:
+        env: the environments.
+        horizon: steps of a whole episode; the returns of shorter ones, as at a staggered start, are not kept.
+    """
+
+    def __init__(self, env: VectorEnv, horizon: int = 1) -> None:
         super().__init__(env)
+        self._horizon = horizon
         self.env_steps = 0
         self.seconds = 0.0  # spent in the environment's step
         self._states = state_reader(env)
         self._running_returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._clear()
 
     def _clear(self) -> None:
@@ -112,6 +119,7 @@ class RolloutRecorder(VectorWrapper):
         self._observations = np.asarray(observations, dtype=np.float32)
         self._starts = np.ones(self.num_envs, dtype=np.bool_)
         self._running_returns[:] = 0
+        self._lengths[:] = 0
         return observations, info
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -132,10 +140,13 @@ class RolloutRecorder(VectorWrapper):
         true_rewards = np.array(rewards, dtype=np.float32)
         self._steps.append((self._observations, encoded, true_rewards, self._starts, *state))
         self._running_returns += rewards
+        self._lengths += 1
         self._starts = np.logical_or(terminations, truncations)
         if self._starts.any():
-            self._finished.extend(self._running_returns[self._starts].tolist())
+            whole = self._starts & (self._lengths >= self._horizon)
+            self._finished.extend(self._running_returns[whole].tolist())
             self._running_returns[self._starts] = 0
+            self._lengths[self._starts] = 0
         self._observations = np.asarray(observations, dtype=np.float32)
         return observations, rewards, terminations, truncations, info
 

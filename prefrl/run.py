@@ -24,6 +24,7 @@ from prefrl.measures import backward_revolutions
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
+from prefrl.simulation import available_cores
 from prefrl.tasks import load_model
 
 log = logging.getLogger("prefrl")
@@ -54,7 +55,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
         Stopped: Ctrl-C.
     """
     config = config.resolved()
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.set_num_threads(config.threads or available_cores())
     directory = RunDirectory(config)
     run = _Run(config, directory, on_progress)
     try:
@@ -64,6 +65,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
         raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}") from None
     except BaseException as error:
         directory.set_status("failed", run.env_steps, str(error))
+        run.save()
         raise
     run.finish("done", "")
     return directory.path
@@ -75,7 +77,9 @@ class _Run:
         self._on_progress = on_progress
         self._spec = config.environment()
         self._metrics = MetricsWriter(self.path)
-        self._store = PreferenceStore(self.path / "preferences.db", task=config.task) if config.feedback != "none" else None
+        self._store = (
+            PreferenceStore(self.path / "preferences.db", task=config.task) if config.feedback != "none" else None
+        )
         self._loop = PreferenceLoop(config, self._store)
         self._began = time.perf_counter()
         self._milestones = dict(MILESTONES)
@@ -105,11 +109,15 @@ class _Run:
         if reached and self.config.video:
             self._film(self._evaluate(MILESTONE_EPISODES), f"{reached[-1]:03d}", seconds=8)
 
-    def finish(self, state: str, message: str) -> None:
-        """Save the policy and predictor, evaluate, film, report."""
+    def save(self) -> None:
+        """Write the policy and the predictor as they are now."""
         self._loop.agent.save(self.path / "policy.zip")
         if self._loop.ensemble is not None:
             self._loop.ensemble.save(self.path / "predictor.safetensors")
+
+    def finish(self, state: str, message: str) -> None:
+        """Save, evaluate, film, report."""
+        self.save()
         evaluation = self._evaluate(self.config.evaluation_episodes)
         write_json(self.path / "evaluation.json", evaluation.as_json())
         if self.config.video:
@@ -198,7 +206,12 @@ def watch(run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: i
     spec = resolve_environment(options["task"], options["horizon"])
     policy = SavedPolicy(policy_file)
     evaluation = evaluate(
-        policy, spec, episodes, options["steps"], deterministic=deterministic, **({} if seed is None else {"seed": seed})
+        policy,
+        spec,
+        episodes,
+        options["steps"],
+        deterministic=deterministic,
+        **({} if seed is None else {"seed": seed}),
     )
     film(policy, spec, evaluation, run_dir / "videos" / "watch.mp4", seconds=25)
     return evaluation

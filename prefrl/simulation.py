@@ -24,6 +24,11 @@ from prefrl.robots import Robot
 from prefrl.true_rewards import Transition
 
 
+def available_cores() -> int:
+    """Cores this process may use, which a cluster's scheduler may have limited."""
+    return len(os.sched_getaffinity(0))
+
+
 class MujocoVectorEnv(VectorEnv):
     """n copies of a robot with a fixed horizon, stepped by threads.
 
@@ -37,6 +42,8 @@ class MujocoVectorEnv(VectorEnv):
         num_envs: copies.
         max_episode_steps: the horizon.
         threads: cores to use; all by default.
+        stagger: end the first episode of environment i early, after (i + 1) / num_envs of the horizon. Otherwise all
+            environments are in the same phase of their episodes for ever, and so is every batch cut from them.
 
     Attributes:
         qpos, qvel: (n, nq) and (n, nv) exact states now. New arrays every step, so they can be kept without a copy.
@@ -49,6 +56,7 @@ class MujocoVectorEnv(VectorEnv):
         num_envs: int,
         max_episode_steps: int,
         threads: int | None = None,
+        stagger: bool = False,
     ) -> None:
         if num_envs < 1 or max_episode_steps < 1:
             raise UserError(f"{num_envs} environments of {max_episode_steps} steps; both must be at least 1")
@@ -58,7 +66,7 @@ class MujocoVectorEnv(VectorEnv):
         self.frame_skip: int = reference.frame_skip
         self.dt: float = reference.dt
         self._start_qpos, self._start_qvel = reference.init_qpos.copy(), reference.init_qvel.copy()
-        self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
+        self.num_envs, self.max_episode_steps, self.stagger = num_envs, max_episode_steps, stagger
         self.single_observation_space: spaces.Box = reference.observation_space
         self.single_action_space: spaces.Box = reference.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -72,12 +80,16 @@ class MujocoVectorEnv(VectorEnv):
         self._views = [
             [data.qpos for data in self._data],
             [data.qvel for data in self._data],
-            *(zip(*(robot.extra_views(self.model, data) for data in self._data), strict=True) if robot.extra_views else ()),
+            *(
+                zip(*(robot.extra_views(self.model, data) for data in self._data), strict=True)
+                if robot.extra_views
+                else ()
+            ),
         ]
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._age = np.zeros(num_envs, dtype=np.int64)
         self._started = False
-        threads = min(threads or len(os.sched_getaffinity(0)), num_envs)
+        threads = min(threads or available_cores(), num_envs)
         self._chunks = [range(num_envs)[i::threads] for i in range(threads)]
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
@@ -95,6 +107,10 @@ class MujocoVectorEnv(VectorEnv):
         self._started = True
         for i in range(self.num_envs):
             self._restart(i)
+        if self.stagger:
+            self._age = (
+                self.max_episode_steps - self.max_episode_steps * np.arange(1, self.num_envs + 1) // self.num_envs
+            )
         self._gather()
         return self._observe(), {}
 
@@ -118,7 +134,7 @@ class MujocoVectorEnv(VectorEnv):
         if truncations.any():
             info = {"final_obs": observations, "_final_obs": truncations}
             info |= {"final_qpos": self.qpos, "final_qvel": self.qvel}
-            for i in np.flatnonzero(truncations):
+            for i in np.flatnonzero(truncations).tolist():
                 self._restart(i)
             self._gather()
             observations = self._observe()
@@ -151,7 +167,12 @@ class MujocoVectorEnv(VectorEnv):
 
 
 def make_task_vector_env(
-    task: str, num_envs: int, max_episode_steps: int, threads: int | None = None, render_mode: str | None = None
+    task: str,
+    num_envs: int,
+    max_episode_steps: int,
+    threads: int | None = None,
+    stagger: bool = False,
+    render_mode: str | None = None,
 ) -> MujocoVectorEnv:
     """What `gymnasium.make_vec("prefrl/Hopper-v0", num_envs)` calls."""
     from prefrl.tasks import get_task
@@ -159,4 +180,4 @@ def make_task_vector_env(
     if render_mode is not None:
         raise UserError(f"render_mode={render_mode!r}: the vector environment does not render; see prefrl.clips")
     row = get_task(task)
-    return MujocoVectorEnv(row.robot, row.true_reward, num_envs, max_episode_steps, threads)
+    return MujocoVectorEnv(row.robot, row.true_reward, num_envs, max_episode_steps, threads, stagger)

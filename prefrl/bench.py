@@ -1,0 +1,308 @@
+"""How fast is it here? `prefrl bench`, beside the bare simulator and Stable-Baselines3 as most people start it.
+
+Runs whole trainings through run.train, as `prefrl train` does, and takes their speeds from the metrics they leave.
+Everything happens in one process, one measurement after another, in rounds: machines are shared and noisy, so a ratio
+is taken within each round, and what is printed is the median over rounds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from prefrl.agent import default_ppo
+from prefrl.config import Count, TrainConfig, default_config
+from prefrl.errors import UserError
+from prefrl.run import train
+from prefrl.run_directory import describe
+from prefrl.tasks import Task, get_task
+
+FULL_STEPS = 2_000_000  # environment steps of the runs that the paper's 700 labels belong to here
+
+RATIOS = {
+    "preference_over_ppo_true": ("preference_fps", "ppo_true_fps"),
+    "preference_over_sb3_default": ("preference_fps", "sb3_default_fps"),
+    "ppo_true_over_raw_step": ("ppo_true_fps", "raw_step_fps"),
+}
+ROWS = {
+    "raw_step_fps": "simulator alone, steps/s",
+    "ppo_true_fps": "PPO on the true reward, steps/s",
+    "preference_fps": "preference loop, steps/s",
+    "sb3_default_fps": "SB3 as most start it, steps/s",
+    "fit_share": "fitting, share of the loop",
+    "label_share": "asking, share of the loop",
+    "preference_over_ppo_true": "loop / PPO on the true reward",
+    "preference_over_sb3_default": "loop / SB3 as most start it",
+    "ppo_true_over_raw_step": "PPO on the true reward / simulator",
+}
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure environment steps per second of simulator, PPO and the whole loop, beside Stable-Baselines3."""
+
+    tasks: tuple[str, ...] = ("hopper", "cheetah", "ant")
+    """tasks of `prefrl tasks`, each of another robot"""
+    rounds: Count = 3
+    """times everything is measured; medians are printed"""
+    steps: Count = 500_000
+    """environment steps of each training run, at least 2e6 for unscaled ones: a shorter run is such a run in miniature,
+    with its labels, its random rollouts and its first fit in proportion"""
+    labels: Count = 700
+    """labels of a run of 2e6 steps or more"""
+    raw_steps: Count = 64_000
+    """environment steps of the simulator alone"""
+    sb3_steps: Count = 32_768
+    """environment steps of Stable-Baselines3's PPO, rounded up to whole rollouts of 16384"""
+    threads: Count | None = None
+    """cores to use; all by default"""
+    run_dir: Path = Path("runs")
+    """folder on the disk that runs are written to; nothing is left in it"""
+    json: bool = False
+    """print one JSON object instead of the table"""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise UserError("no task given; name one or more of `prefrl tasks`")
+        if min(self.rounds, self.steps, self.raw_steps, self.sb3_steps) < 1:
+            raise UserError("rounds and steps of the bench must be at least 1")
+        robots = [robot_name(get_task(name)) for name in self.tasks]
+        for robot in robots:
+            if robots.count(robot) > 1:
+                raise UserError(f"{robots.count(robot)} of the tasks are of the robot {robot}; name one of each")
+
+
+def bench(options: BenchOptions) -> None:
+    """Measure, and print a table, or one JSON object; progress goes to stderr."""
+    with _only_ours_on_stdout():
+        result = measure(options, lambda line: print(line, file=sys.stderr, flush=True))
+    if options.json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        print_table(result)
+
+
+def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Everything that `prefrl bench --json` prints.
+
+    Raises:
+        UserError: unknown task, or a run too short for one iteration.
+    """
+    tasks = [get_task(name) for name in options.tasks]
+    # Refused now rather than after minutes of measuring.
+    configs = [_config(task, "synthetic", options, 0, options.run_dir).resolved() for task in tasks]
+    torch_threads = options.threads or torch.get_num_threads()
+    rounds: dict[str, list[Figures]] = {robot_name(task): [] for task in tasks}
+    for number in range(options.rounds):
+        for task, config in zip(tasks, configs, strict=True):
+            figures: Figures = {}
+            measurements = _measurements(task, config, options, seed=number)
+            # Back and forth, so that a machine that slows down does not favour what comes first.
+            for measurement in reversed(measurements) if number % 2 else measurements:
+                torch.set_num_threads(torch_threads)
+                figures |= measurement()
+            rounds[robot_name(task)].append(figures | ratios(figures))
+            line = ", ".join(f"{name} {value:,.0f}" for name, value in figures.items() if name.endswith("_fps"))
+            on_progress(f"round {number + 1}/{options.rounds} {robot_name(task)}: {line}")
+    about = describe(configs[0])
+    return {
+        "machine": about["machine"] | {"usable_cores": _cores(None), "threads": _cores(options.threads)},
+        "torch_threads": torch_threads,
+        "versions": about["versions"],
+        "git_revision": about["git_revision"],
+        "rounds": options.rounds,
+        "measured": _what_was_run(options, configs[0]),
+        **{robot: medians(each) | {"rounds": each} for robot, each in rounds.items()},
+    }
+
+
+def _measurements(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> list[Callable[[], Figures]]:
+    """The two whole trainings are neighbours: their ratio is the one that has to be sharp."""
+    return [
+        lambda: {"raw_step_fps": raw_step_fps(task, config.ppo.num_envs, options.raw_steps, options.threads, seed)},
+        lambda: _trained(task, "none", options, seed),
+        lambda: _trained(task, "synthetic", options, seed),
+        lambda: {"sb3_default_fps": sb3_default_fps(task, options.sb3_steps, seed)},
+    ]
+
+
+def ratios(figures: Figures) -> Figures:
+    """The quotients of one round's speeds."""
+    return {name: figures[above] / figures[below] for name, (above, below) in RATIOS.items()}
+
+
+def medians(rounds: list[Figures]) -> Figures:
+    """Of each figure over the rounds; a ratio's is not the ratio of two medians."""
+    return {name: float(np.median([figures[name] for figures in rounds])) for name in ROWS}
+
+
+def raw_step_fps(task: Task, num_envs: int, steps: int, threads: int | None = None, seed: int = 0) -> float:
+    """Environment steps per second of `mj_step` on all cores: the most that any agent could reach.
+
+    Every thread steps its own simulations under random actions and waits for nobody; no observation, reward or reset.
+    """
+    env = task.robot.make()
+    model, frame_skip, space = env.model, env.frame_skip, env.action_space
+    rng = np.random.default_rng(seed)
+    data = [mujoco.MjData(model) for _ in range(num_envs)]
+    for d in data:
+        d.qpos[:], d.qvel[:] = task.robot.start_state(rng, env.init_qpos, env.init_qvel)
+    env.close()
+    steps_each = math.ceil(steps / num_envs)
+    actions = rng.uniform(space.low, space.high, size=(min(steps_each, 1000), num_envs, model.nu))
+    ctrl = [d.ctrl for d in data]
+
+    def advance(chunk: range) -> None:
+        step = mujoco.mj_step
+        for t in range(steps_each):
+            now = actions[t % len(actions)]
+            for i in chunk:
+                ctrl[i][:] = now[i]
+                step(model, data[i], frame_skip)
+
+    workers = min(_cores(threads), num_envs)
+    with ThreadPoolExecutor(workers) as pool:
+        began = time.perf_counter()
+        list(pool.map(advance, [range(num_envs)[i::workers] for i in range(workers)]))
+        return steps_each * num_envs / (time.perf_counter() - began)
+
+
+def sb3_default_fps(task: Task, steps: int, seed: int = 0) -> float:
+    """Environment steps per second of Stable-Baselines3's PPO with its defaults on gymnasium's own environment."""
+    ppo = default_ppo(task.robot.base_id, seed)
+    began = time.perf_counter()
+    ppo.learn(steps)
+    fps = ppo.num_timesteps / (time.perf_counter() - began)
+    env = ppo.get_env()
+    assert env is not None
+    env.close()
+    return fps
+
+
+def _trained(task: Task, feedback: str, options: BenchOptions, seed: int) -> Figures:
+    """Figures of one whole training run, in a folder that is removed again."""
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.run_dir) as folder:
+        path = train(_config(task, feedback, options, seed, Path(folder) / "run"))
+        return read_figures(path / "metrics.csv", feedback)
+
+
+def _config(task: Task, feedback: Any, options: BenchOptions, seed: int, run_dir: Path) -> TrainConfig:
+    """The task's own run, in miniature below FULL_STEPS.
+
+    A short run that paid for the whole random start and first fit, or asked all labels, would have other shares of
+    each than the long run it stands for.
+    """
+    config = default_config(task.name)
+    scale = min(1.0, options.steps / FULL_STEPS)
+    rollouts = max(1, round(config.queries.initial_rollouts * scale))
+    gradient_steps = max(1, round(config.reward.initial_gradient_steps * scale))
+    return replace(
+        config,
+        feedback=feedback,
+        labels=max(4, round(options.labels * scale)),
+        steps=options.steps,
+        seed=seed,
+        run_dir=run_dir,
+        threads=options.threads,
+        evaluation_episodes=1,
+        video=False,
+        queries=replace(config.queries, initial_rollouts=rollouts),
+        reward=replace(config.reward, initial_gradient_steps=gradient_steps),
+    )
+
+
+def read_figures(metrics: Path, feedback: str) -> Figures:
+    """Speed, and with feedback shares of fitting and asking, of a whole run from its metrics.csv."""
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    seconds = np.array([float(row["seconds"]) for row in rows])  # since the start of the run
+    fps = float(rows[-1]["env_steps"]) / seconds[-1]
+    if feedback == "none":
+        return {"ppo_true_fps": fps}
+    spent = np.diff(seconds, prepend=0.0)
+
+    def share(stage: str) -> float:
+        return float(np.average([float(row[f"share/{stage}"]) for row in rows], weights=spent))
+
+    return {"preference_fps": fps, "fit_share": share("fit"), "label_share": share("label")}
+
+
+def _what_was_run(options: BenchOptions, config: TrainConfig) -> dict[str, str]:
+    ours = f"whole runs of {options.steps:,} steps, {config.ppo.num_envs} environments"
+    scaled = "" if options.steps >= FULL_STEPS else f" ({options.labels} per {FULL_STEPS:,} steps)"
+    rollouts = config.queries.initial_rollouts
+    return {
+        "raw_step_fps": f"mj_step alone, {options.raw_steps:,} environment steps, random actions",
+        "ppo_true_fps": f"{ours}, feedback none",
+        "preference_fps": f"{ours}, {config.labels} synthetic answers{scaled}, "
+        f"{rollouts} random rollout{'s' if rollouts > 1 else ''}, "
+        f"{config.reward.initial_gradient_steps} gradient steps in the first fit",
+        "sb3_default_fps": "Stable-Baselines3 PPO, MlpPolicy, gymnasium's environment, 8 in DummyVecEnv, batch 64, "
+        f"at least {options.sb3_steps:,} steps",
+        "fit_share": "fitting's share of preference_fps's time",
+        "label_share": "share of choosing pairs, storing and answering them",
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """The medians, a column per robot, and what was run."""
+    robots = [name for name, value in result.items() if isinstance(value, dict) and "raw_step_fps" in value]
+    robots.remove("measured")
+    table = Table("")
+    for robot in robots:
+        table.add_column(robot, justify="right")
+    for i, (name, text) in enumerate(ROWS.items()):
+        cells = [f"{result[robot][name]:,.0f}" if name.endswith("_fps") else f"{result[robot][name]:.3f}" for robot in robots]
+        table.add_row(text, *cells, end_section=i in (3, 5))
+    console = Console(highlight=False)
+    console.print(table)
+    machine, versions = result["machine"], result["versions"]
+    console.print(
+        f"Medians of {result['rounds']} rounds on {machine['threads']} of {machine['cores']} cores; "
+        f"mujoco {versions['mujoco']}, torch {versions['torch']}, gymnasium {versions['gymnasium']}, "
+        f"stable-baselines3 {versions['stable-baselines3']}."
+    )
+    for name in ("raw_step_fps", "ppo_true_fps", "preference_fps", "sb3_default_fps"):
+        console.print(f"{name}: {result['measured'][name]}.")
+
+
+def robot_name(task: Task) -> str:
+    """Hopper of Hopper-v5."""
+    return task.robot.base_id.rpartition("-v")[0]
+
+
+def _cores(threads: int | None) -> int:
+    return threads or len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _only_ours_on_stdout() -> Iterator[None]:
+    """Send what libraries write to file descriptor 1 to stderr: MuJoCo prints its warnings there from C."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
