@@ -9,17 +9,17 @@ import shutil
 import subprocess
 import sys
 
-# Rendering in a process of its own: MuJoCo chooses its renderer when it is imported, and libraries are loaded once.
+# In a process of its own: MuJoCo chooses its renderer when it is imported, and libraries are loaded once.
 RENDER = """
-import prefrl
-import mujoco
-model = mujoco.MjModel.from_xml_string('''
-    <mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size="1" rgba="1 0 0 1"/></worldbody></mujoco>''')
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-with mujoco.Renderer(model, 32, 32) as renderer:
-    renderer.update_scene(data)
-    assert renderer.render().std() > 0, "the picture is blank"
+from prefrl.clips import ClipRenderer, RenderingUnavailable
+from prefrl.tasks import get_task, load_model
+task = get_task("pendulum")
+model = load_model(task)
+try:
+    with ClipRenderer(model, task.camera, 64, 64) as renderer:
+        assert renderer.frames(model.qpos0[None]).std() > 0, "the picture is blank"
+except RenderingUnavailable as error:
+    raise SystemExit(str(error.__cause__ or error).split("\\n")[0])
 """
 
 APT_PACKAGES = ["libegl1", "libegl-mesa0", "libgl1", "libgl1-mesa-dri"]
@@ -65,7 +65,7 @@ def main() -> int:
         error = rendering_error()
     if error is None:
         return 0
-    print(f"MuJoCo cannot render here, so training will leave no videos: {error}", file=sys.stderr)
+    print(f"MuJoCo cannot render here ({error}), so training leaves no videos", file=sys.stderr)
     command = next((line for manager, line in INSTALL.items() if shutil.which(manager)), None)
     if command:
         print(f"to change that, type: {'' if os.geteuid() == 0 else 'sudo '}{command}", file=sys.stderr)
