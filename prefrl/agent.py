@@ -282,5 +282,5 @@ class SavedPolicy:
 
 
 def default_ppo(env_id: str, seed: int, num_steps: int = 2048) -> PPO:
-    """PPO as most people start it, to compare speeds with: 8 environments in `DummyVecEnv`, every default, on the CPU."""
+    """PPO as most people start it, to compare speeds with: 8 environments in `DummyVecEnv` and every default."""
     return PPO("MlpPolicy", make_vec_env(env_id, n_envs=8, seed=seed), n_steps=num_steps, seed=seed, device="cpu")

@@ -35,6 +35,7 @@ from prefrl.run_directory import describe
 from prefrl.tasks import Task, get_task
 
 FULL_STEPS = 2_000_000  # environment steps of the runs that the paper's 700 labels belong to here
+SB3_ROLLOUT = 8 * 2048  # environment steps between its updates
 
 RATIOS = {
     "preference_over_ppo_true": ("preference_fps", "ppo_true_fps"),
@@ -43,14 +44,14 @@ RATIOS = {
 }
 ROWS = {
     "raw_step_fps": "simulator alone, steps/s",
-    "ppo_true_fps": "PPO on the true reward, steps/s",
-    "preference_fps": "preference loop, steps/s",
-    "sb3_default_fps": "SB3 as most start it, steps/s",
-    "fit_share": "fitting, share of the loop",
-    "label_share": "asking, share of the loop",
-    "preference_over_ppo_true": "loop / PPO on the true reward",
-    "preference_over_sb3_default": "loop / SB3 as most start it",
-    "ppo_true_over_raw_step": "PPO on the true reward / simulator",
+    "ppo_true_fps": "true reward, steps/s",
+    "preference_fps": "preferences, steps/s",
+    "sb3_default_fps": "SB3's defaults, steps/s",
+    "fit_share": "share of fitting",
+    "label_share": "share of asking",
+    "preference_over_ppo_true": "preferences / true reward",
+    "preference_over_sb3_default": "preferences / SB3",
+    "ppo_true_over_raw_step": "true reward / simulator",
 }
 
 Figures = dict[str, float]
@@ -65,8 +66,7 @@ class BenchOptions:
     rounds: Count = 3
     """times everything is measured; medians are printed"""
     steps: Count = 500_000
-    """environment steps of each training run, at least 2e6 for unscaled ones: a shorter run is such a run in miniature,
-    with its labels, its random rollouts and its first fit in proportion"""
+    """environment steps of each training run; below 2e6, labels, random rollouts and first fit shrink in proportion"""
     labels: Count = 700
     """labels of a run of 2e6 steps or more"""
     raw_steps: Count = 64_000
@@ -79,16 +79,6 @@ class BenchOptions:
     """folder on the disk that runs are written to; nothing is left in it"""
     json: bool = False
     """print one JSON object instead of the table"""
-
-    def __post_init__(self) -> None:
-        if not self.tasks:
-            raise UserError("no task given; name one or more of `prefrl tasks`")
-        if min(self.rounds, self.steps, self.raw_steps, self.sb3_steps) < 1:
-            raise UserError("rounds and steps of the bench must be at least 1")
-        robots = [robot_name(get_task(name)) for name in self.tasks]
-        for robot in robots:
-            if robots.count(robot) > 1:
-                raise UserError(f"{robots.count(robot)} of the tasks are of the robot {robot}; name one of each")
 
 
 def bench(options: BenchOptions) -> None:
@@ -105,9 +95,9 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
     """Everything that `prefrl bench --json` prints.
 
     Raises:
-        UserError: unknown task, or a run too short for one iteration.
+        UserError: unknown task, two of one robot, nothing to measure, or a run too short for one iteration.
     """
-    tasks = [get_task(name) for name in options.tasks]
+    tasks = _chosen_tasks(options)
     # Refused now rather than after minutes of measuring.
     configs = [_config(task, "synthetic", options, 0, options.run_dir).resolved() for task in tasks]
     torch_threads = options.threads or torch.get_num_threads()
@@ -130,9 +120,24 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
         "versions": about["versions"],
         "git_revision": about["git_revision"],
         "rounds": options.rounds,
-        "measured": _what_was_run(options, configs[0]),
-        **{robot: medians(each) | {"rounds": each} for robot, each in rounds.items()},
+        "robots": {
+            robot: {**medians(each), "each_round": each, "what_was_run": _what_was_run(options, config)}
+            for (robot, each), config in zip(rounds.items(), configs, strict=True)
+        },
     }
+
+
+def _chosen_tasks(options: BenchOptions) -> list[Task]:
+    if not options.tasks:
+        raise UserError("no task to measure; name one or more of `prefrl tasks`")
+    if min(options.rounds, options.steps, options.raw_steps, options.sb3_steps) < 1:
+        raise UserError("rounds and steps of 0 measure nothing; give at least 1")
+    tasks = [get_task(name) for name in options.tasks]
+    robots = [robot_name(task) for task in tasks]
+    for robot in robots:
+        if robots.count(robot) > 1:
+            raise UserError(f"{robots.count(robot)} of the tasks are of the robot {robot}; name one of each")
+    return tasks
 
 
 def _measurements(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> list[Callable[[], Figures]]:
@@ -252,27 +257,25 @@ def _what_was_run(options: BenchOptions, config: TrainConfig) -> dict[str, str]:
     scaled = "" if options.steps >= FULL_STEPS else f" ({options.labels} per {FULL_STEPS:,} steps)"
     rollouts = config.queries.initial_rollouts
     return {
-        "raw_step_fps": f"mj_step alone, {options.raw_steps:,} environment steps, random actions",
-        "ppo_true_fps": f"{ours}, feedback none",
-        "preference_fps": f"{ours}, {config.labels} synthetic answers{scaled}, "
+        "raw_step_fps": f"Simulator: mj_step alone, {options.raw_steps:,} environment steps, random actions.",
+        "ppo_true_fps": f"True reward: PPO, {ours}, --feedback none.",
+        "preference_fps": f"Preferences: {ours}, {config.labels} synthetic answers{scaled}, "
         f"{rollouts} random rollout{'s' if rollouts > 1 else ''}, "
-        f"{config.reward.initial_gradient_steps} gradient steps in the first fit",
-        "sb3_default_fps": "Stable-Baselines3 PPO, MlpPolicy, gymnasium's environment, 8 in DummyVecEnv, batch 64, "
-        f"at least {options.sb3_steps:,} steps",
-        "fit_share": "fitting's share of preference_fps's time",
-        "label_share": "share of choosing pairs, storing and answering them",
+        f"{config.reward.initial_gradient_steps} gradient steps in the first fit. "
+        "Asking: choosing pairs, storing and answering them.",
+        "sb3_default_fps": "SB3: Stable-Baselines3 PPO with its defaults (batch 64), gymnasium's own environment, 8 in "
+        f"DummyVecEnv, {math.ceil(options.sb3_steps / SB3_ROLLOUT) * SB3_ROLLOUT:,} steps.",
     }
 
 
 def print_table(result: dict[str, Any]) -> None:
     """The medians, a column per robot, and what was run."""
-    robots = [name for name, value in result.items() if isinstance(value, dict) and "raw_step_fps" in value]
-    robots.remove("measured")
     table = Table("")
-    for robot in robots:
+    for robot in result["robots"]:
         table.add_column(robot, justify="right")
     for i, (name, text) in enumerate(ROWS.items()):
-        cells = [f"{result[robot][name]:,.0f}" if name.endswith("_fps") else f"{result[robot][name]:.3f}" for robot in robots]
+        digits = ",.0f" if name.endswith("_fps") else ".3f"
+        cells = [format(figures[name], digits) for figures in result["robots"].values()]
         table.add_row(text, *cells, end_section=i in (3, 5))
     console = Console(highlight=False)
     console.print(table)
@@ -282,8 +285,10 @@ def print_table(result: dict[str, Any]) -> None:
         f"mujoco {versions['mujoco']}, torch {versions['torch']}, gymnasium {versions['gymnasium']}, "
         f"stable-baselines3 {versions['stable-baselines3']}."
     )
-    for name in ("raw_step_fps", "ppo_true_fps", "preference_fps", "sb3_default_fps"):
-        console.print(f"{name}: {result['measured'][name]}.")
+    for text in dict.fromkeys(
+        text for figures in result["robots"].values() for text in figures["what_was_run"].values()
+    ):
+        console.print(text)
 
 
 def robot_name(task: Task) -> str:
@@ -297,12 +302,13 @@ def _cores(threads: int | None) -> int:
 
 @contextmanager
 def _only_ours_on_stdout() -> Iterator[None]:
-    """Send what libraries write to file descriptor 1 to stderr: MuJoCo prints its warnings there from C."""
+    """Send what libraries write to file descriptor 1 to stderr: some versions of MuJoCo print warnings there."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
+        sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-import gymnasium
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-FLOOR_MARGIN = 0.001  # metres; MuJoCo makes a contact at this distance in the hopper and walker models
+from prefrl.robots import Robot
+
+# Metres; nearer counts as touching. MuJoCo makes contacts from 2 mm for the hopper (the geoms' margins, summed) and
+# from 0 for walker and cheetah; a limb that bears weight is pressed below either.
+FLOOR_MARGIN = 0.001
 
 
 def _angle_about_y(quaternion: NDArray[np.float64]) -> float:
@@ -92,14 +95,11 @@ class PlanarKinematics:
 
 
 @lru_cache
-def planar_kinematics(base_id: str) -> PlanarKinematics:
-    """The kinematics of a gymnasium robot, e.g. "Hopper-v5"."""
-    env = gymnasium.make(base_id, disable_env_checker=True)
-    kinematics = PlanarKinematics(env.unwrapped.model)  # type: ignore[attr-defined]
-    env.close()
-    return kinematics
+def planar_kinematics(robot: Robot) -> PlanarKinematics:
+    """The kinematics of a planar robot."""
+    return PlanarKinematics(robot.make().model)
 
 
-def touches_floor(base_id: str, qpos: NDArray[np.float64], geoms: Sequence[str]) -> NDArray[np.bool_]:
+def touches_floor(robot: Robot, qpos: NDArray[np.float64], geoms: Sequence[str]) -> NDArray[np.bool_]:
     """Whether each named capsule touches the floor: (..., nq) -> (..., len(geoms))."""
-    return planar_kinematics(base_id).lowest_points(qpos, geoms) < FLOOR_MARGIN
+    return planar_kinematics(robot).lowest_points(qpos, geoms) < FLOOR_MARGIN

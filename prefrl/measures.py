@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefrl.kinematics import planar_kinematics, touches_floor
+from prefrl.robots import CHEETAH, HOPPER
 from prefrl.true_rewards import ONE_LEG_GEOMS, double_pendulum_tip
 
 Array = NDArray[np.float64]
 
 HOPPER_FOOT = "foot_geom"
 HOPPER_BODY = ("torso_geom", "thigh_geom", "leg_geom")
+START_TILT = 0.02  # revolutions
 
 
 def distance(qpos: Array, dt: float) -> dict[str, float]:
@@ -53,7 +55,7 @@ def one_leg(qpos: Array, dt: float) -> dict[str, float]:
 
     one_leg_speed counts only the metres covered in steps that end with the front foot and shin off the floor.
     """
-    down = touches_floor("HalfCheetah-v5", qpos[1:], ONE_LEG_GEOMS).any(axis=-1)
+    down = touches_floor(CHEETAH, qpos[1:], ONE_LEG_GEOMS).any(axis=-1)
     moved = np.diff(qpos[:, 0])
     return {
         **distance(qpos, dt),
@@ -75,12 +77,12 @@ def backflip(qpos: Array, dt: float) -> dict[str, float]:
     even the foot.
     """
     eights = (len(qpos) - 1) * dt / 8.0
-    body_down = touches_floor("Hopper-v5", qpos, HOPPER_BODY).any(axis=-1)
-    airborne = (planar_kinematics("Hopper-v5").lowest_points(qpos) > 0.01).all(axis=-1)
+    body_down = np.any(touches_floor(HOPPER, qpos, HOPPER_BODY), axis=-1)
+    airborne = np.all(planar_kinematics(HOPPER).lowest_points(qpos) > 0.01, axis=-1)
     turned = backward_revolutions(qpos)
     record = np.maximum.accumulate(turned - turned[0])
     spans = [slice(start, end + 1) for start, end in _upright_to_upright(turned)]
-    clean = sum(1 for span in spans if not np.any(body_down[span]) and np.any(airborne[span]))
+    clean = sum(1 for span in spans if airborne[span].any() and not body_down[span].any())
     return {
         "turns": float(np.floor(record[-1])) / eights,
         "clean_flips": clean / eights,
@@ -91,12 +93,13 @@ def backflip(qpos: Array, dt: float) -> dict[str, float]:
 def _upright_to_upright(turned: Array) -> list[tuple[int, int]]:
     """Spans of steps in which the torso goes from upright through one backward revolution to upright again.
 
-    Each starts at the last step at or before whole number m and ends at the first step at or after m + 1.
+    Each starts at the last step at or before whole number m and ends at the first step at or after m + 1. An episode
+    that starts within START_TILT past m starts upright too: the start noise alone is 0.001.
     """
     spans = []
-    for m in range(int(np.ceil(turned.min())), int(np.floor(turned.max()))):
+    for m in range(int(np.ceil(turned.min() - START_TILT)), int(np.floor(turned.max()))):
         end = int(np.argmax(turned >= m + 1))
         before = np.flatnonzero(turned[:end] <= m)
-        if len(before):
-            spans.append((int(before[-1]), end))
+        if len(before) or turned[0] - m <= START_TILT:
+            spans.append((int(before[-1]) if len(before) else 0, end))
     return spans

@@ -433,9 +433,9 @@ def _legend(figure: Figure, *panels: Axes) -> None:
     """Inside each panel while there is room, below the figure when there are many lines."""
     for axes in panels:
         entries = len(axes.get_legend_handles_labels()[0])
-        if 0 < entries <= 4:
+        if 2 <= entries <= 4:  # the label of the axis says what a single line is
             axes.legend(loc="best")
-        elif entries:
+        elif entries > 4:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
 
 

@@ -24,6 +24,7 @@ from prefrl.errors import UserError
 from prefrl.plots import Metrics, last_value, measured
 from prefrl.preferences import PreferenceStore
 from prefrl.run_directory import read_json
+from prefrl.tasks import TASKS
 
 LARGEST_VIDEO = 20_000_000  # bytes; base64 adds a third, and a page should still open at once
 EARLY_VIDEOS = {"025": "25 %", "050": "50 %", "075": "75 %"}
@@ -86,7 +87,8 @@ class Run:
     @property
     def env_steps(self) -> float:
         """Environment steps so far."""
-        return float(self.status.get("env_steps") or 0) or last_value(self.metrics, "env_steps")
+        steps = self.status.get("env_steps")
+        return last_value(self.metrics, "env_steps") if steps is None else float(steps)
 
     @property
     def seconds(self) -> float:
@@ -180,7 +182,7 @@ def compare_report(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
             title=f"{len(runs)} runs of {', '.join(tasks)}"
             if len(tasks) < 4
             else f"{len(runs)} runs of {len(tasks)} tasks",
-            lead="Runs that differ in their seed alone are one line, their mean; the band reaches from lowest to highest.",
+            lead="Runs that differ in their seed alone are one line, their mean; the band spans lowest to highest.",
             notices=[f"{run.name}: {problem}" for run in runs for problem in run.problems],
             learning=learning,
             columns=columns,
@@ -271,12 +273,12 @@ def _notices(run: Run) -> list[str]:
 
 
 def _headline(run: Run) -> dict[str, str] | None:
-    """The one number to look at: the task's first measure, else the true return."""
-    for name, summary in (run.evaluation.get("measures") or {}).items():
-        return {
-            "value": number(summary.get("mean")),
-            "label": f"{plots.measure_label(name)}, mean of the final evaluation",
-        }
+    """The one number to look at: the task's measure of success, else the true return."""
+    measures = run.evaluation.get("measures") or {}
+    task = TASKS.get(run.task)
+    if task is not None and task.success in measures:
+        label = f"{plots.measure_label(task.success)}, mean of the final evaluation"
+        return {"value": number(measures[task.success].get("mean")), "label": label}
     returns = run.evaluation.get("true_return")
     if returns:
         return {"value": number(returns.get("mean")), "label": "true return, mean of the final evaluation"}
@@ -296,7 +298,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("speed", f"{number(_speed(run))} steps/s"),
         ("true return", _mean_and_std(run.evaluation.get("true_return"))),
         ("seed", str(run.config.get("seed", "–"))),
-        ("state", run.state),
     ]
     if run.config.get("started_at"):
         facts.append(("started", str(run.config["started_at"])))
@@ -316,15 +317,10 @@ def _mean_and_std(summary: Any) -> str:
 def _film(run: Run, name: str, caption: str) -> Film:
     path = run.path / "videos" / f"{name}.mp4"
     if not path.exists():
-        why = (
-            "the run had not got that far, or off-screen rendering was not available"
-            if run.state == "done"
-            else run.state
-        )
+        why = "none was wanted, off-screen rendering was not available, or the run ended before"
         return Film(caption, missing=f"{caption}: no video ({why}).")
-    size = path.stat().st_size
-    if size > LARGEST_VIDEO:
-        return Film(caption, missing=f"{caption}: the video is too large to embed; see videos/{name}.mp4.")
+    if path.stat().st_size > LARGEST_VIDEO:
+        return Film(caption, missing=f"{caption}: the video is too large for this page; see videos/{name}.mp4.")
     content = base64.b64encode(path.read_bytes()).decode("ascii")
     return Film(caption, source=f"data:video/mp4;base64,{content}")
 
@@ -343,7 +339,7 @@ def _evaluation_table(run: Run) -> dict[str, Any] | None:
                 "label": label,
                 "mean": number(summary.get("mean")),
                 "std": number(summary.get("std")),
-                "values": "  ".join(number(value) for value in summary.get("values") or ()),
+                "episodes": "  ".join(number(value) for value in summary.get("values") or ()),
             }
             for label, summary in rows
         ],
@@ -358,9 +354,8 @@ def _evaluation_missing(run: Run) -> str:
 
 
 def _no_metrics(run: Run) -> str:
-    if not run.metrics:
-        return "metrics.csv is missing or empty: the run ended before its first iteration did."
-    return "metrics.csv holds no finished row: the run ended before its first iteration did."
+    missing = "holds no finished row" if run.metrics else "is missing or empty"
+    return f"There is nothing to draw: metrics.csv {missing}, so the run never finished an iteration."
 
 
 def _learning(run: Run, draw: _Drawer) -> list[Drawing]:
@@ -375,7 +370,7 @@ def _learning(run: Run, draw: _Drawer) -> list[Drawing]:
                 " The paper's value is read off its figure 2, after 20 million steps (2 million for pendulum) of TRPO."
             )
         drawings.append(draw("True return", figure, caption))
-    if any(name.startswith("measure/") for name in run.metrics):
+    if measured(run.metrics, *(name for name in run.metrics if name.startswith("measure/"))):
         caption = "The task's own measures of success, counted from exact states."
         drawings.append(draw("Measures of success", plots.measure_curves(run.metrics), caption))
     return drawings
@@ -422,7 +417,7 @@ def _diagnosis(metrics: Metrics) -> list[str]:
 def _diagnostics_missing(run: Run) -> str:
     if run.feedback == "none":
         return "This run was trained on the true reward (feedback none), so there is no predictor to compare with it."
-    return "No predicted reward was recorded: the run ended before the predictor was fitted."
+    return "No predicted reward was recorded: the run did not get as far as fitting the predictor."
 
 
 def _labels(run: Run, draw: _Drawer) -> dict[str, Any]:

@@ -6,7 +6,9 @@ gymnasium's own environment; what is repeated here (start noise, observation) is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +26,18 @@ Observe = Callable[[Array, Array, Array], Array]
 ExtraViews = Callable[[mujoco.MjModel, mujoco.MjData], tuple[Array, ...]]
 
 
-@dataclass(frozen=True)
+@contextmanager
+def _quiet_about_model_files() -> Iterator[None]:
+    """MuJoCo 4 warns that gymnasium's half-cheetah file uses a deprecated attribute; nobody here can mend that."""
+    handler = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None if "deprecated" in message else print(message, file=sys.stderr))
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(handler)
+
+
+@dataclass(frozen=True, eq=False)
 class Robot:
     """One gymnasium MuJoCo environment without its reward and ending."""
 
@@ -36,7 +49,8 @@ class Robot:
 
     def make(self, **kwargs: Any) -> Any:
         """Gymnasium's own environment, without its time limit and checkers."""
-        return gymnasium.make(self.base_id, disable_env_checker=True, **self.options, **kwargs).unwrapped
+        with _quiet_about_model_files():
+            return gymnasium.make(self.base_id, disable_env_checker=True, **self.options, **kwargs).unwrapped
 
 
 def uniform_start(scale: float) -> StartState:

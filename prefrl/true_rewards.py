@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefrl.kinematics import touches_floor
+from prefrl.robots import CHEETAH
 
 Array = NDArray[np.float64]
 
@@ -90,5 +91,5 @@ ONE_LEG_GEOMS = ("fshin", "ffoot")  # the front leg below the knee
 
 def cheetah_one_leg(t: Transition) -> Array:
     """x-velocity, but nothing is earned in a step that ends with the front foot or shin on the floor."""
-    down = touches_floor("HalfCheetah-v5", t.qpos, ONE_LEG_GEOMS).any(axis=-1)
+    down = touches_floor(CHEETAH, t.qpos, ONE_LEG_GEOMS).any(axis=-1)
     return np.where(down, np.minimum(t.x_velocity, 0.0), t.x_velocity)

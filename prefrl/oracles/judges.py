@@ -10,6 +10,7 @@ import numpy as np
 from prefrl.errors import UserError
 from prefrl.kinematics import planar_kinematics, touches_floor
 from prefrl.measures import HOPPER_BODY, backward_revolutions
+from prefrl.robots import CHEETAH, HOPPER
 from prefrl.segments import Segment
 from prefrl.true_rewards import ONE_LEG_GEOMS
 
@@ -29,8 +30,8 @@ def judge_backflip(segment: Segment) -> float:
     """
     qpos = _states(segment)
     turned = np.diff(backward_revolutions(qpos))
-    body_down = touches_floor("Hopper-v5", qpos[1:], HOPPER_BODY).any(axis=-1)
-    airborne = (planar_kinematics("Hopper-v5").lowest_points(qpos[1:]) > 0.01).all(axis=-1)
+    body_down = touches_floor(HOPPER, qpos[1:], HOPPER_BODY).any(axis=-1)
+    airborne = (planar_kinematics(HOPPER).lowest_points(qpos[1:]) > 0.01).all(axis=-1)
     credit = np.where(body_down, 0.0, np.where(airborne, 1.0, 0.5))
     return float(np.where(turned > 0, credit * turned, turned).sum())
 
@@ -39,5 +40,5 @@ def judge_one_leg(segment: Segment) -> float:
     """Metres moved forward if the front foot and shin stay off the floor throughout; otherwise a tenth of them."""
     qpos = _states(segment)
     moved = float(qpos[-1, 0] - qpos[0, 0])
-    down = touches_floor("HalfCheetah-v5", qpos, ONE_LEG_GEOMS).any()
+    down = touches_floor(CHEETAH, qpos, ONE_LEG_GEOMS).any()
     return moved if not down or moved < 0 else 0.1 * moved
