@@ -1,0 +1,175 @@
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import stats
+
+from prefrl import plots
+from prefrl.errors import UserError
+from prefrl.plots import Metrics
+
+DRAWINGS = (
+    plots.reward_diagnostics,
+    plots.return_comparison,
+    plots.fit_curves,
+    plots.label_curve,
+    plots.stage_shares,
+    plots.measure_curves,
+    plots.ppo_curves,
+)
+
+
+COLUMNS = (
+    *("true_return", "predicted_return", "steps_per_second", "measure/turns"),
+    *("reward/mean", "reward/std", "reward/correlation", "labels/wanted", "labels/asked", "labels/answered"),
+    *("fit/train_loss", "fit/validation_loss", "fit/l2", "fit/accuracy"),
+    *("share/simulate", "share/ppo", "ppo/approx_kl", "ppo/entropy", "ppo/value_loss"),
+)
+
+
+def some_metrics(rows: int = 50, seed: int = 0) -> Metrics:
+    rng = np.random.default_rng(seed)
+    metrics: Metrics = {name: np.asarray(rng.random(rows), dtype=np.float64) for name in COLUMNS}
+    metrics["env_steps"] = np.linspace(8192.0, 8192.0 * rows, rows)
+    metrics["true_return"][1::2] = np.nan
+    metrics["measure/turns"][:] = np.nan
+    metrics["measure/turns"][::10] = 3.0
+    return metrics
+
+
+def lines(figure: Figure) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Label -> x and y of every line with a name."""
+    found = [line for axes in figure.axes for line in axes.lines if not str(line.get_label()).startswith("_")]
+    return {str(line.get_label()): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in found}
+
+
+def written(figure: Figure) -> str:
+    """Every word on the figure."""
+    return " ".join("".join(each.itertext()) for each in ElementTree.fromstring(plots.to_svg(figure)).iter())
+
+
+def test_empty_cells_are_read_as_nan(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("env_steps,true_return,fit/l2\n8192,,1e-4\n16384,12.5,\n")
+    metrics = plots.read_metrics(tmp_path / "metrics.csv")
+    np.testing.assert_array_equal(metrics["env_steps"], [8192, 16384])
+    np.testing.assert_array_equal(metrics["true_return"], [np.nan, 12.5])
+    np.testing.assert_array_equal(metrics["fit/l2"], [1e-4, np.nan])
+    assert plots.last_value(metrics, "fit/l2") == 1e-4
+    assert np.isnan(plots.last_value(metrics, "no/such"))
+    assert plots.measured(metrics, "no/such", "true_return")
+    assert not plots.measured(metrics, "no/such")
+
+
+def test_a_row_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("env_steps,true_return\n8192,1\n16384,12")
+    np.testing.assert_array_equal(plots.read_metrics(tmp_path / "metrics.csv")["true_return"], [1])
+
+
+@pytest.mark.parametrize(("content", "columns"), [("", []), ("env_steps,seconds\n", ["env_steps", "seconds"])])
+def test_metrics_without_rows_are_empty(tmp_path: Path, content: str, columns: list[str]) -> None:
+    (tmp_path / "metrics.csv").write_text(content)
+    metrics = plots.read_metrics(tmp_path / "metrics.csv")
+    assert list(metrics) == columns
+    assert all(len(values) == 0 for values in metrics.values())
+
+
+def test_metrics_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't read"):
+        plots.read_metrics(tmp_path / "metrics.csv")
+    (tmp_path / "metrics.csv").write_text("env_steps\nmany\n")
+    with pytest.raises(UserError, match="'many' in column env_steps"):
+        plots.read_metrics(tmp_path / "metrics.csv")
+
+
+def test_a_line_joins_the_measured_rows() -> None:
+    metrics = some_metrics(4)
+    metrics["true_return"] = np.array([1.0, np.nan, np.nan, 4.0])
+    x, y = lines(plots.learning_curves([plots.curve("run", metrics)]))["run"]
+    np.testing.assert_array_equal(x, metrics["env_steps"][[0, 3]])
+    np.testing.assert_array_equal(y, [1.0, 4.0])
+
+
+def test_seeds_become_a_mean_with_a_band_from_lowest_to_highest() -> None:
+    steps = np.array([0.0, 100.0])
+    runs: list[Metrics] = [{"env_steps": steps, "true_return": steps * slope} for slope in (1.0, 2.0, 6.0)]
+    both = plots.curve_over_seeds("three", runs, points=5)
+    np.testing.assert_allclose(both.values, np.linspace(0, 300, 5))
+    assert both.low is not None
+    assert both.high is not None
+    np.testing.assert_allclose(both.low, np.linspace(0, 100, 5))
+    np.testing.assert_allclose(both.high, np.linspace(0, 600, 5))
+
+
+def test_the_interval_is_the_t_interval_of_the_mean() -> None:
+    steps = np.array([0.0, 100.0])
+    finals = np.array([3.0, 4.0, 8.0])
+    runs: list[Metrics] = [{"env_steps": steps, "true_return": np.full(2, final)} for final in finals]
+    interval = plots.curve_over_seeds("three", runs, band="interval", points=2)
+    low, high = stats.t.interval(0.95, df=2, loc=finals.mean(), scale=stats.sem(finals))
+    assert interval.low is not None
+    assert interval.high is not None
+    np.testing.assert_allclose([interval.low[-1], interval.high[-1]], [low, high])
+
+
+def test_a_curve_over_seeds_ends_where_the_shortest_run_does() -> None:
+    runs: list[Metrics] = [
+        {"env_steps": np.array([10.0, 50.0, 100.0]), "true_return": np.array([np.nan, 1.0, 1.0])},
+        {"env_steps": np.array([10.0, 50.0, 80.0]), "true_return": np.array([1.0, 1.0, 1.0])},
+    ]
+    both = plots.curve_over_seeds("two", runs)
+    assert (both.env_steps[0], both.env_steps[-1]) == (50.0, 80.0)
+    with pytest.raises(UserError, match="none of the 1 runs"):
+        plots.curve_over_seeds("none", [{"env_steps": np.array([1.0])}])
+
+
+def test_each_line_differs_in_colour_and_in_dashes() -> None:
+    curves = [plots.Curve(str(i), np.array([0.0, 1.0]), np.array([0.0, i])) for i in range(6)]
+    axes = plots.learning_curves(curves, {"paper": 3.0}).axes[0]
+    drawn = [line for line in axes.lines if str(line.get_label()) in "012345"]
+    assert len({str(line.get_color()) for line in drawn}) == 6
+    assert len({str(line._dash_pattern) for line in drawn}) == 6  # type: ignore[attr-defined]
+    assert "paper" in lines(axes.get_figure())  # type: ignore[arg-type]
+    assert not axes.spines["top"].get_visible()
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_every_figure_survives_missing_data(draw: Callable[[Metrics], Figure]) -> None:
+    nothing: Metrics = {name: np.empty(0) for name in ("env_steps", *COLUMNS)}
+    only_nan = {name: values * np.nan for name, values in some_metrics(3).items()} | {"env_steps": np.arange(3.0)}
+    for metrics in ({}, nothing, only_nan):
+        assert "not measured" in written(draw(metrics))
+    assert "not measured" not in written(draw(some_metrics(1)))
+
+
+def test_text_is_taken_literally(tmp_path: Path) -> None:
+    figure = plots.learning_curves(
+        [plots.Curve("$x & <b>", np.arange(2.0), np.arange(2.0))], {"$\\bad": 1.0}, title="a_b$"
+    )
+    words = written(figure)
+    assert "$x & <b>" in words
+    assert "$\\bad" in words
+    assert "a_b$" in words
+
+
+def test_shares_are_named_and_stacked_to_one() -> None:
+    metrics = some_metrics(10)
+    metrics["share/simulate"], metrics["share/ppo"] = np.full(10, 0.25), np.full(10, 0.75)
+    figure = plots.stage_shares(metrics)
+    words = written(figure)
+    assert "PPO (75%)" in words
+    assert "simulating (25%)" in words
+    tops = [np.asarray(band.get_paths()[0].vertices)[:, 1].max() for band in figure.axes[0].collections]
+    assert max(tops) == pytest.approx(1.0)
+
+
+def test_a_figure_is_saved_as_svg_and_png_and_alike_each_time(tmp_path: Path) -> None:
+    svg, png = plots.save(plots.label_curve(some_metrics()), tmp_path / "figures" / "labels.v1")
+    assert (svg.name, png.name) == ("labels.v1.svg", "labels.v1.png")
+    again, _ = plots.save(plots.label_curve(some_metrics()), tmp_path / "again")
+    assert svg.read_bytes() == again.read_bytes()
+    with Image.open(png) as picture:
+        assert picture.size[0] > 800
