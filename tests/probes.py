@@ -155,5 +155,5 @@ def probe_id(probe: type[Probe]) -> str:
 
 
 for _probe in PROBES:
-    gymnasium.register(probe_id(_probe), entry_point=_probe, max_episode_steps=HORIZON)
-gymnasium.register("probes/Endless-v0", entry_point=AlwaysOne)
+    gymnasium.register(probe_id(_probe), entry_point=f"probes:{_probe.__name__}", max_episode_steps=HORIZON)
+gymnasium.register("probes/Endless-v0", entry_point="probes:AlwaysOne")
