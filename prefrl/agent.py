@@ -63,6 +63,14 @@ class PPOOptions:
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.num_steps < 1 or self.epochs < 1:
             raise UserError("environments, steps and epochs of an iteration must be at least 1")
+        if self.batch_size < 2:
+            raise UserError(f"PPO batch of {self.batch_size}; advantages are normalised over at least 2 steps")
+        if min(self.hidden, default=0) < 1:
+            raise UserError(f"hidden layers of {self.hidden} units; the policy needs one layer or more of at least 1")
+        if not (0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1):
+            raise UserError(f"gamma {self.gamma} or gae-lambda {self.gae_lambda} is outside [0, 1]")
+        if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or self.final_learning_rate < 0:
+            raise UserError("PPO's learning rate, clip range and gradient norm must be above 0")
         if self.num_envs * self.num_steps < self.batch_size:
             raise UserError(
                 f"PPO batch of {self.batch_size} exceeds the {self.num_envs * self.num_steps} steps of an iteration; "

@@ -5,6 +5,7 @@ Reads comparisons.Comparisons; changes reward_model.RewardEnsemble.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,8 +63,18 @@ class RewardOptions:
     def __post_init__(self) -> None:
         if self.members < 1 or self.batch_size < 1 or self.label_buffer < 1:
             raise UserError("members, batch size and label buffer must be at least 1")
+        if min(self.hidden, default=1) < 1:
+            raise UserError(f"hidden layers of {self.hidden} units; each needs at least 1")
+        if min(self.initial_gradient_steps, self.gradient_steps) < 0:
+            raise UserError("gradient steps must be 0 or more")
         if not 0 <= self.error_rate < 1:
             raise UserError(f"error rate {self.error_rate} is outside [0, 1)")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} is outside [0, 1)")
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"learning rate {self.learning_rate} is not a number above 0")
+        if not 0 <= self.l2 < math.inf:
+            raise UserError(f"ℓ2 coefficient {self.l2} is not a number of 0 or more")
 
 
 @dataclass(frozen=True)
