@@ -13,7 +13,8 @@ from prefrl.clips import write_video
 from prefrl.errors import UserError
 from prefrl.preferences import Answer, PreferenceStore
 from prefrl.queries import Query
-from prefrl.report import build_report, compare_report, duration, inline_svg, load_run, number
+from prefrl.report import build_report, compare_report, load_run
+from prefrl.report.html import duration, inline_svg, number
 from prefrl.segments import Segment
 
 HOSTILE = "<script>alert('x')</script>&\"$x_{"
@@ -251,6 +252,17 @@ def test_a_comparison_draws_a_line_per_condition_and_lists_every_run(tmp_path: P
     for words in ("700 synthetic answers (2 seeds)", "true reward", "paper, 700 labels", "8,123 ± 20", "7.25 ± 0.5"):
         assert words in page.words
     assert len(page.all("tr")) == 1 + len(runs)
+
+
+def test_runs_with_other_options_are_not_taken_for_other_seeds(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / f"{gamma}-{seed}", rows=3, seed=seed, options={"seed": seed, "ppo": {"gamma": gamma}})
+        for gamma in (0.9, 0.99)
+        for seed in (0, 1)
+    ]
+    words = Page(compare_report(runs, tmp_path / "comparison.html")).words
+    assert "900 synthetic answers, ppo.gamma 0.9 (2 seeds)" in words
+    assert "900 synthetic answers, ppo.gamma 0.99 (2 seeds)" in words
 
 
 def test_load_run_reads_what_is_there(tmp_path: Path) -> None:
