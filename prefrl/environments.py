@@ -5,6 +5,8 @@ The project's own tasks run on simulation.py; everything else goes through gymna
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, SupportsFloat
@@ -31,7 +33,7 @@ class EnvironmentSpec:
         """Build the vector environment; `stagger` spreads the phases of its episodes (tasks of the table only).
 
         Raises:
-            UserError: its spaces are not supported.
+            UserError: its spaces are not supported, or gymnasium cannot make it.
         """
         if self.task is not None:
             return gymnasium.make_vec(
@@ -41,14 +43,17 @@ class EnvironmentSpec:
                 threads=threads,
                 stagger=stagger,
             )
-        env = gymnasium.make_vec(
-            self.name,
-            num_envs=num_envs,
-            vectorization_mode="sync",
-            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-            wrappers=[partial(FixedHorizon, horizon=self.horizon, absorb=self.absorb)],
-            max_episode_steps=-1,
-        )
+        try:
+            env = gymnasium.make_vec(
+                self.name,
+                num_envs=num_envs,
+                vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+                wrappers=[partial(FixedHorizon, horizon=self.horizon, absorb=self.absorb)],
+                max_episode_steps=-1,
+            )
+        except (gymnasium.error.Error, ImportError) as error:
+            raise UserError(f"cannot make {self.name}: {str(error).splitlines()[0]}") from error
         check_spaces(self.name, env.single_observation_space, env.single_action_space)
         return env
 
@@ -67,7 +72,7 @@ def resolve_environment(name: str, horizon: int | None = None) -> EnvironmentSpe
         return EnvironmentSpec(task.name, horizon or task.horizon, task)
     try:
         spec = gymnasium.spec(name) if ":" not in name else _import_and_find(name)
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ImportError, ValueError) as error:  # ValueError: an empty module name
         reason = str(error).splitlines()[0]
         raise UserError(
             f"unknown task {name!r}: {reason} `prefrl tasks` lists the tasks; any gymnasium id works too"
@@ -80,7 +85,9 @@ def resolve_environment(name: str, horizon: int | None = None) -> EnvironmentSpe
 
 def _import_and_find(name: str) -> Any:
     module, env_id = name.split(":", 1)
-    __import__(module)
+    if "" not in sys.path:
+        sys.path.append("")  # a module in the current folder, which the `prefrl` command does not search by itself
+    importlib.import_module(module)
     return gymnasium.spec(env_id)
 
 
@@ -88,7 +95,8 @@ def check_spaces(name: str, observation_space: spaces.Space, action_space: space
     """Refuse what the predictor and PPO can't take: they want flat vectors and one kind of action.
 
     Raises:
-        UserError: images, dictionaries, discrete observations or composite actions.
+        UserError: images, dictionaries, discrete observations, or actions that are composite, unbounded or not
+            counted from 0.
     """
     if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
         kind = "image" if isinstance(observation_space, spaces.Box) and len(observation_space.shape) > 1 else "such"
@@ -99,6 +107,11 @@ def check_spaces(name: str, observation_space: spaces.Space, action_space: space
     flat_box = isinstance(action_space, spaces.Box) and len(action_space.shape) == 1
     if not flat_box and not isinstance(action_space, spaces.Discrete):
         raise UserError(f"{name} has actions {action_space}; only flat Box and Discrete actions are supported")
+    if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
+        raise UserError(
+            f"{name} counts its actions from {action_space.start} and PPO from 0; shift them by "
+            "gymnasium.wrappers.TransformAction"
+        )
     if isinstance(action_space, spaces.Box) and not np.isfinite([action_space.low, action_space.high]).all():
         raise UserError(f"{name} has unbounded actions {action_space}; bound them by gymnasium.wrappers.RescaleAction")
 

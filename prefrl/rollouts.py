@@ -116,6 +116,7 @@ class RolloutRecorder(VectorWrapper):
     def reset(self, **kwargs: Any) -> tuple[NDArray[Any], dict[str, Any]]:
         """Start new episodes; steps recorded so far are kept."""
         observations, info = self.env.reset(**kwargs)
+        self._check_finite("observation", observations)
         self._observations = np.asarray(observations, dtype=np.float32)
         self._starts = np.ones(self.num_envs, dtype=np.bool_)
         self._running_returns[:] = 0
@@ -151,11 +152,13 @@ class RolloutRecorder(VectorWrapper):
         return observations, rewards, terminations, truncations, info
 
     def _check_finite(self, name: str, values: NDArray[Any]) -> None:
-        if not np.isfinite(values).all():
-            bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0]
+        finite = np.isfinite(np.asarray(values)).reshape(self.num_envs, -1)
+        if not finite.all():
+            bad, entry = np.argwhere(~finite)[0]
+            value = np.asarray(values).reshape(self.num_envs, -1)[bad, entry]
             raise UserError(
-                f"environment {bad} returned a {name} that is not finite after {self.env_steps} steps: "
-                f"{np.asarray(values)[bad]}; mend the environment, the run stops here"
+                f"{name} of environment {bad} is {value} (entry {entry}) after {self.env_steps} steps; "
+                "mend the environment, the run stops here"
             )
 
     def take(self) -> Rollout:
