@@ -249,7 +249,7 @@ def test_a_comparison_draws_a_line_per_condition_and_lists_every_run(tmp_path: P
     page = Page(compare_report(runs, tmp_path / "new" / "comparison.html"))
     assert "4 runs of cheetah, hopper" in page.words
     assert len(page.all("svg")) == 1, "the hopper run has nothing to draw"
-    for words in ("700 synthetic answers (2 seeds)", "true reward", "paper, 700 labels", "8,123 ± 20", "7.25 ± 0.5"):
+    for words in ("700 synthetic answers (2 seeds)", "true reward", "paper, 700 labels", "8,123 ± 20", "7.25 ± 0.50"):
         assert words in page.words
     assert len(page.all("tr")) == 1 + len(runs)
 

@@ -74,12 +74,14 @@ def duration(seconds: float) -> str:
 
 
 def mean_and_std(summary: Any) -> str:
+    """A summary of evaluation.json as "mean ± std", or a dash."""
     if not isinstance(summary, Mapping):
         return "–"
-    return f"{number(summary.get('mean'))} ± {number(summary.get('std'))}"
+    return f"{number(summary.get('mean'))} ± {number(summary.get('std'), 2)}"
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested options as (name with dots, value) in their order."""
     rows: list[tuple[str, str]] = []
     for name, value in content.items():
         if isinstance(value, Mapping):
