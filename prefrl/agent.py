@@ -264,7 +264,8 @@ class Agent:
         """
         # A schedule is a Python function, which the zip would carry as pickled code.
         arguments = self._arguments | {"learning_rate": self.options.learning_rate}
-        plain = PPO("MlpPolicy", self._env, policy_kwargs=self._policy_arguments, **arguments)
+        with torch.random.fork_rng(devices=[]):  # its initial weights must not change the run's randomness
+            plain = PPO("MlpPolicy", self._env, policy_kwargs=self._policy_arguments, **arguments)
         policy, extractor = self._ppo.policy, self._ppo.policy.features_extractor
         assert isinstance(extractor, NormalisedObservations)
         kept = {name: value for name, value in policy.state_dict().items() if "features_extractor" not in name}

@@ -11,6 +11,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
@@ -34,7 +35,7 @@ def _load(predictor: RewardEnsemble | Path | str, env: Any) -> RewardEnsemble:
     return ensemble
 
 
-class PredictedReward(gymnasium.Wrapper):
+class PredictedReward(gymnasium.Wrapper, RecordConstructorArgs):
     """Replace one environment's reward; the true one is kept in `info["true_reward"]`.
 
     Args:
@@ -46,7 +47,8 @@ class PredictedReward(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, predictor: RewardEnsemble | Path | str) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, predictor=predictor, _disable_deepcopy=True)  # for env.spec
+        gymnasium.Wrapper.__init__(self, env)
         self.predictor = _load(predictor, env)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
