@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,6 +71,12 @@ class OracleOptions:
     tie_margin: float = 0.0
     """scores at most this far apart are called equal, in the score's unit"""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.error_rate <= 1:
+            raise UserError(f"error rate {self.error_rate} of the oracle is outside [0, 1]")
+        if not 0 <= self.tie_margin < math.inf:
+            raise UserError(f"tie margin {self.tie_margin} of the oracle is not a number of 0 or more")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -87,6 +94,9 @@ class TrainConfig:
     """fixes the run bit for bit on one machine"""
     horizon: Count | None = None
     """steps per episode; the task's own by default"""
+    fill_early_ends: bool | None = None
+    """fill up an episode that ends early to the horizon, staying there for no reward, instead of refusing it; by
+    default where --horizon is given"""
     run_dir: Path | None = None
     """folder to leave the run in, which must not exist; runs/TASK-FEEDBACK-SEED by default"""
     threads: Count | None = None
@@ -106,7 +116,7 @@ class TrainConfig:
         Raises:
             UserError: there is no such environment.
         """
-        return resolve_environment(self.task, self.horizon)
+        return resolve_environment(self.task, self.horizon, self.fill_early_ends)
 
     @property
     def iteration_steps(self) -> int:
@@ -125,6 +135,7 @@ class TrainConfig:
             self,
             task=spec.name,
             horizon=spec.horizon,
+            fill_early_ends=spec.absorb,
             run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{self.feedback}-{self.seed}",
             queries=replace(self.queries, segment_steps=segment_steps),
         )
@@ -149,6 +160,13 @@ class TrainConfig:
         if segment_steps > window:
             raise UserError(
                 f"segment of {segment_steps} steps exceeds the {window} recent steps of each environment; "
+                "lower --queries.segment-steps or raise --ppo.num-steps"
+            )
+        staggered = spec.task is not None and self.ppo.num_envs > 1
+        if not staggered and 2 * segment_steps - 1 > window:
+            raise UserError(
+                f"segments of {segment_steps} steps need {2 * segment_steps - 1} recent steps of each environment to "
+                f"find one beside a reset, since all reset together; there are {window}; "
                 "lower --queries.segment-steps or raise --ppo.num-steps"
             )
         if self.labels < 4:

@@ -58,8 +58,10 @@ class EnvironmentSpec:
         return env
 
 
-def resolve_environment(name: str, horizon: int | None = None) -> EnvironmentSpec:
+def resolve_environment(name: str, horizon: int | None = None, absorb: bool | None = None) -> EnvironmentSpec:
     """Find a task or gymnasium id ("module:Id-v0" imports the module first) and settle its horizon.
+
+    Episodes that end early are filled up if `absorb` says so; by default where a horizon is given.
 
     Raises:
         UserError: there is no such environment, or no horizon is known for it.
@@ -80,7 +82,7 @@ def resolve_environment(name: str, horizon: int | None = None) -> EnvironmentSpe
     known = horizon or spec.max_episode_steps
     if known is None:
         raise UserError(f"{name} has no time limit; give every episode the same length with --horizon N")
-    return EnvironmentSpec(name, known, None, absorb=horizon is not None)
+    return EnvironmentSpec(name, known, None, absorb=horizon is not None if absorb is None else absorb)
 
 
 def _import_and_find(name: str) -> Any:

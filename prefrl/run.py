@@ -203,7 +203,7 @@ def watch(run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: i
     policy_file = run_dir / "policy.zip"
     if not policy_file.exists() or "task" not in options:
         raise UserError(f"{run_dir} holds no policy.zip; it is written when a run ends")
-    spec = resolve_environment(options["task"], options["horizon"])
+    spec = resolve_environment(options["task"], options["horizon"], options.get("fill_early_ends"))
     policy = SavedPolicy(policy_file)
     evaluation = evaluate(
         policy,
