@@ -4,9 +4,10 @@ Raised anywhere in the package; cli.py prints it as a single line, without a tra
 """
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """A mistake in what the user asked for.
 
     The message is one line that names the value, the limit and the way out, for example: "segment of 60 steps exceeds
-    the longest episode (45 steps); lower --segment-seconds or raise the horizon".
+    the episodes of 45; lower --queries.segment-steps or raise --horizon". No ValueError: tyro would catch that and
+    print a box of its own.
     """

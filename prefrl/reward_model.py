@@ -174,7 +174,7 @@ class RewardEnsemble(nn.Module):
                 shape = json.loads(file.metadata()["prefrl"])
                 ensemble = cls(**shape)
                 ensemble.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, UserError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} is not a saved reward predictor: {reason}") from error
         return ensemble
