@@ -75,11 +75,11 @@ class Settings:
             "max_grad_norm": 0.8,
         }
     )
-    policy_layers: tuple[int, ...] = (64, 64)
+    policy_layers: tuple[int, ...] = (64, 64)  # from train_rl's configuration of that name
+    # As in imitation's documented example, which was tuned; fitting otherwise by default: AdamW, 1e-3, batches of 32.
     normalise_observations: bool = True
-    # imitation's defaults for fitting: AdamW, 1e-3, batches of 32 pairs.
     epochs: int = 3
-    initial_epoch_multiplier: float = 4.0
+    initial_epoch_multiplier: float = 4.0  # the default of 200 would take minutes before the first step of PPO
     transition_oversampling: float = 1.0
 
 
