@@ -103,6 +103,7 @@ class PreferenceLoop:
         self._recent: deque[Rollout] = deque(maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts))
         self._clock = StageClock()
         self.labels_asked = self.labels_answered = 0
+        self._open: dict[int | None, Query] = {}  # asked and not answered yet, by id
         self.ensemble: RewardEnsemble | None = None
         self.trainer: RewardTrainer | None = None
         trained_on: Any = self.recorder
@@ -147,6 +148,7 @@ class PreferenceLoop:
         wanted = labels_wanted(0, config.steps, config.labels) if config.queries.online else config.labels
         # Nothing is known yet to disagree about.
         self._ask(self._draw_pairs(wanted, rollouts=config.queries.initial_rollouts))
+        self._take_answers()
         with self._clock.stage("fit"):
             assert self.trainer is not None
             self.trainer.fit(config.reward.initial_gradient_steps)
@@ -181,6 +183,7 @@ class PreferenceLoop:
                 else:
                     queries = self._draw_pairs(due, config.queries.recent_rollouts)
             self._ask(queries)
+        self._take_answers()
         with self._clock.stage("fit"):
             assert self.trainer is not None
             return self.trainer.fit(config.reward.gradient_steps)
@@ -194,14 +197,21 @@ class PreferenceLoop:
     def _ask(self, queries: list[Query]) -> None:
         with self._clock.stage("label"):
             assert self.store is not None
-            assert self.trainer is not None
             stored = self.store.add_queries(queries)
             self.labels_asked += len(stored)
+            self._open |= {query.id: query for query in stored}
             self.oracle.submit(stored)
-            answers = self.store.add_answers(self.oracle.collect())
-            by_id = {query.id: query for query in stored}
-            self.trainer.comparisons.extend((by_id[answer.query_id], answer) for answer in answers)
-            self.labels_answered += len(answers)
+
+    def _take_answers(self) -> None:
+        """Those that have come in by now, to whatever was asked; the policy waits for none."""
+        with self._clock.stage("label"):
+            assert self.store is not None
+            assert self.trainer is not None
+            answers = self.oracle.collect()
+            if answers:
+                answers = self.store.add_answers(answers)
+                self.trainer.comparisons.extend((self._open.pop(answer.query_id), answer) for answer in answers)
+                self.labels_answered += len(answers)
 
     def _update_observation_statistics(self, rollout: Rollout) -> None:
         self._moments.update(rollout.observations)
