@@ -23,16 +23,17 @@ def _states(segment: Segment) -> np.ndarray:
 
 
 def judge_backflip(segment: Segment) -> float:
-    """Backward revolutions, counted in full only in the air and not at all while the body is on the floor.
+    """Backward revolutions, each part of them weighed by what touches the floor meanwhile.
 
-    Turning while nothing but the foot touches the floor counts half (a take-off or a landing), so that a flip
-    beats a roll of the same angle; turning forwards always counts against.
+    In the air a turn counts in full, on the foot alone half (a take-off or a landing), with the body on the floor a
+    fifth: a roll beats lying still, so that there is something to start from, and a flip beats a roll. Turning
+    forwards counts against, in full.
     """
     qpos = _states(segment)
     turned = np.diff(backward_revolutions(qpos))
     body_down = touches_floor(HOPPER, qpos[1:], HOPPER_BODY).any(axis=-1)
     airborne = (planar_kinematics(HOPPER).lowest_points(qpos[1:]) > 0.01).all(axis=-1)
-    credit = np.where(body_down, 0.0, np.where(airborne, 1.0, 0.5))
+    credit = np.where(body_down, 0.2, np.where(airborne, 1.0, 0.5))
     return float(np.where(turned > 0, credit * turned, turned).sum())
 
 
