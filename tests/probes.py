@@ -74,6 +74,18 @@ class Observation(Probe):
         return float(action[0] * self.seen[0])
 
 
+class Drawn(Observation):
+    """Can be rendered: a square that is light where the observation is 1."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return np.full((64, 64, 3), 60 if self.seen[0] < 0 else 240, np.uint8)
+
+
 class Age(Probe):
     """Shows the step's number and pays it, so that every step can be told apart."""
 
@@ -144,7 +156,7 @@ class CountsFromOne(Probe):
 
 
 PROBES: tuple[type[Probe], ...] = (
-    *(AlwaysOne, Action, DiscreteAction, Observation, Age, EndsEarly, NanObservation, InfiniteReward),
+    *(AlwaysOne, Action, DiscreteAction, Observation, Drawn, Age, EndsEarly, NanObservation, InfiniteReward),
     *(Image, Dictionary, Unbounded, TwoActions, CountsFromOne),
 )
 
