@@ -55,19 +55,26 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
         Stopped: Ctrl-C.
     """
     config = config.resolved()
+    spec = config.environment()
+    if spec.task is None:
+        spec.make(1).close()  # what cannot be used is refused before it has a folder
     torch.set_num_threads(config.threads or available_cores())
     directory = RunDirectory(config)
     run = _Run(config, directory, on_progress)
+    stopped = False
     try:
-        run.train()
-    except KeyboardInterrupt:
-        run.finish("stopped", f"stopped at {run.env_steps} steps")
-        raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}") from None
+        try:
+            run.train()
+        except KeyboardInterrupt:
+            stopped = True
+        run.finish("stopped" if stopped else "done", f"stopped at {run.env_steps} steps" if stopped else "")
     except BaseException as error:
         directory.set_status("failed", run.env_steps, str(error))
         run.save()
+        run.close()
         raise
-    run.finish("done", "")
+    if stopped:
+        raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}")
     return directory.path
 
 
@@ -122,12 +129,16 @@ class _Run:
         write_json(self.path / "evaluation.json", evaluation.as_json())
         if self.config.video:
             self._film(evaluation, "final", seconds=25)
+        self.close()
+        self.directory.set_status(state, self.env_steps, message)
+        build_report(self.path)
+
+    def close(self) -> None:
+        """Close the files and stop the simulation's threads."""
         self._metrics.close()
         self._loop.close()
         if self._store is not None:
             self._store.close()
-        self.directory.set_status(state, self.env_steps, message)
-        build_report(self.path)
 
     def _evaluate(self, episodes: int) -> Evaluation:
         return evaluate(self._loop.agent, self._spec, episodes, self.env_steps, self.config.threads)
@@ -175,22 +186,28 @@ def _caption(task: str, qpos: np.ndarray, seconds: float) -> str:
 
 def _film_by_rendering(policy: Policy, spec: EnvironmentSpec, path: Path, seconds: float) -> Path:
     """Film an environment of the user's through its own `render`."""
-    env = gymnasium.make(spec.name, render_mode="rgb_array", max_episode_steps=spec.horizon)
     try:
-        fps = env.metadata.get("render_fps", 30)
-        observation, _ = env.reset(seed=0)
-        frames = []
-        for _ in range(int(min(seconds * fps, spec.horizon))):
-            frames.append(np.asarray(env.render()))
-            action = policy.act(np.asarray(observation)[None])[0]
-            observation, _, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                break
-    except (gymnasium.error.Error, ImportError) as error:
-        raise RenderingUnavailable(f"{spec.name} cannot render: {str(error).splitlines()[0]}") from error
-    finally:
-        env.close()
+        frames, fps = _rendered_episode(policy, spec, seconds)
+    except Exception as error:  # whatever a user's renderer may raise: no video is worth a run
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RenderingUnavailable(f"{spec.name} cannot render: {reason}") from error
     return Path(write_video(path, frames, fps))
+
+
+def _rendered_episode(policy: Policy, spec: EnvironmentSpec, seconds: float) -> tuple[list[np.ndarray], float]:
+    """Frames of one episode, at most `seconds` of them, and their rate."""
+    env = gymnasium.make(spec.name, render_mode="rgb_array", max_episode_steps=spec.horizon)
+    fps = env.metadata.get("render_fps", 30)
+    observation, _ = env.reset(seed=0)
+    frames = []
+    for _ in range(int(min(seconds * fps, spec.horizon))):
+        frames.append(np.asarray(env.render()))
+        action = policy.act(np.asarray(observation)[None])[0]
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            break
+    env.close()
+    return frames, fps
 
 
 def watch(run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None) -> Evaluation:
