@@ -74,11 +74,21 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         sys.exit(_run(_parse(arguments)))
-    except (UserError, run.Stopped) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"prefrl: {error}")
-        sys.exit(130 if isinstance(error, run.Stopped) else 1)
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"prefrl: {_in_one_line(error)}")
+        sys.exit(130 if isinstance(error, run.Stopped | KeyboardInterrupt) else 1)
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, UserError | run.Stopped):
+        text = str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
+    else:
+        text = f"{type(error).__name__}: {error} (--debug shows where)"
+    return " ".join(text.split())
 
 
 def _parse(arguments: list[str]) -> object:
