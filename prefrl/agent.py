@@ -35,9 +35,9 @@ class PPOOptions:
     """environments stepped together"""
     num_steps: int = 128
     """steps of each environment per iteration"""
-    batch_size: int = 2048
+    batch_size: int = 256
     """steps per gradient step"""
-    epochs: int = 10
+    epochs: int = 5
     """passes over the steps of an iteration"""
     learning_rate: float = 3e-4
     """Adam's step size at the start"""
