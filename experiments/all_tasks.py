@@ -31,14 +31,14 @@ class Row:
 
 
 TASKS = {
-    "hopper": Row(2_000_000, 4500, 4180),
-    "walker": Row(2_000_000, 4800, 5300),
-    "swimmer": Row(2_000_000, 167, 173),
-    "ant": Row(2_000_000, -170, 50),
+    "hopper": Row(1_000_000, 4500, 4180),
+    "walker": Row(1_000_000, 4800, 5300),
+    "swimmer": Row(1_000_000, 167, 173),
+    "ant": Row(1_000_000, -170, 50),
     "reacher": Row(1_000_000, -3.15, -1.8),
-    "double-pendulum": Row(2_000_000, 7900, 7400),
+    "double-pendulum": Row(1_000_000, 7900, 7400),
     "pendulum": Row(1_000_000, 1370, 1370),
-    "cheetah-one-leg": Row(2_000_000, None, None),
+    "cheetah-one-leg": Row(1_000_000, None, None),
 }
 SEED = 0
 CONDITIONS: dict[str, dict[str, Any]] = {"700-answers": {"labels": 700}, "true-reward": {"feedback": "none"}}
