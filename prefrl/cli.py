@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -201,9 +202,9 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _print_tasks() -> None:
-    table = Table("task", "gymnasium id", "horizon", "segment", "success")
+    table = Table("task", "gymnasium id", "horizon", "segment", "success", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for task in TASKS.values():
-        segment = f"{task.segment_steps} steps, {task.playback_fps}/s"
+        segment = f"{task.segment_steps} steps"
         table.add_row(task.name, task.gymnasium_id, str(task.horizon), segment, task.success)
     Console().print(table)
     for task in TASKS.values():

@@ -58,6 +58,7 @@ class MujocoVectorEnv(VectorEnv):
         threads: int | None = None,
         stagger: bool = False,
     ) -> None:
+        self._pool: ThreadPoolExecutor | None = None
         if num_envs < 1 or max_episode_steps < 1:
             raise UserError(f"{num_envs} environments of {max_episode_steps} steps; both must be at least 1")
         reference = robot.make()
@@ -91,7 +92,8 @@ class MujocoVectorEnv(VectorEnv):
         self._started = False
         threads = min(threads or available_cores(), num_envs)
         self._chunks = [range(num_envs)[i::threads] for i in range(threads)]
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        if threads > 1:
+            self._pool = ThreadPoolExecutor(threads - 1)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

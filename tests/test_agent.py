@@ -201,9 +201,9 @@ def test_an_end_that_is_no_time_out_is_not_bootstrapped() -> None:
 def test_the_rewards_that_stable_baselines3_writes_into_are_its_own() -> None:
     class KeepsRewards(gymnasium.vector.VectorWrapper):
         def step(self, actions: Any) -> Any:
-            result = self.env.step(actions)
-            self.rewards = result[1]
-            return result
+            observations, rewards, *rest = self.env.step(actions)
+            self.rewards = np.asarray(rewards, np.float32)  # as predicted ones are
+            return observations, self.rewards, *rest
 
     inner = KeepsRewards(resolve_environment("probes/Age-v0").make(2))
     env = SB3VecEnv(inner, seed=0)

@@ -177,7 +177,7 @@ def test_ctrl_c_saves_the_run_and_says_where(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("reacher")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.startswith("prefrl: stopped at")
     assert err.strip().endswith("saved in run")

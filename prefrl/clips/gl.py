@@ -11,7 +11,7 @@ import mujoco
 
 from prefrl.errors import UserError
 
-GL_INSTALL_HINT = "apt-get install -y libegl1 libgl1 libgles2 libglx-mesa0 libgl1-mesa-dri"
+GL_INSTALL_HINT = "apt-get install -y libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
 
 
 class RenderingUnavailable(UserError):
