@@ -32,7 +32,8 @@ from prefrl.segments import cut_segments
 
 STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo")
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
-NORMALISATION_STEPS = 8192  # steps drawn from them each time
+DIAGNOSED_ENVIRONMENTS = 16  # whose steps the predicted reward's metrics are taken over
+NORMALISATION_STEPS = 4096  # steps drawn from them each time
 
 
 @dataclass(frozen=True)
@@ -237,16 +238,18 @@ class PreferenceLoop:
             return {}
         with self._clock.stage("predict"):
             self._normalise_rewards()
-            predicted = self.ensemble.predict(rollout.observations, rollout.actions)
+            shown = np.s_[:, :: max(1, self.config.ppo.num_envs // DIAGNOSED_ENVIRONMENTS)]
+            predicted = self.ensemble.predict(rollout.observations[shown], rollout.actions[shown])
+            true_rewards = rollout.rewards[shown]
         length = self.config.queries.segment_steps or 1
         windows = len(predicted) // length * length
         shape = (-1, length, predicted.shape[1])
         return {
             "reward/mean": float(predicted.mean()),
             "reward/std": float(predicted.std()),
-            "reward/correlation": correlation(predicted, rollout.rewards),
+            "reward/correlation": correlation(predicted, true_rewards),
             "reward/segment_correlation": correlation(
-                predicted[:windows].reshape(shape).sum(axis=1), rollout.rewards[:windows].reshape(shape).sum(axis=1)
+                predicted[:windows].reshape(shape).sum(axis=1), true_rewards[:windows].reshape(shape).sum(axis=1)
             ),
             "predicted_return": float(predicted.mean()) * (self.config.horizon or 1),
         }

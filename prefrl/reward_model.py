@@ -106,19 +106,20 @@ class RewardEnsemble(nn.Module):
             (members, B), not normalised.
         """
         x = inputs.expand(self.members, -1, -1) if inputs.ndim == 2 else inputs
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            if layer < last:
-                x = F.dropout(F.leaky_relu(x, LEAKY_SLOPE), self.dropout, self.training)
-        return x.squeeze(-1)
+        *hidden, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
+            x = F.leaky_relu(torch.baddbmm(bias, x, weight), LEAKY_SLOPE)
+            if self.dropout and self.training:
+                x = F.dropout(x, self.dropout)
+        return torch.baddbmm(last[1], x, last[0]).squeeze(-1)
 
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
         """(..., observation_dim), (..., action_dim) -> (members, ...) raw rewards."""
         o = torch.as_tensor(observations, dtype=torch.float32)
         a = torch.as_tensor(actions, dtype=torch.float32)
-        self.eval()
+        if self.training:
+            self.eval()
         return self(self.inputs(o, a).flatten(0, -2)).unflatten(1, o.shape[:-1])
 
     def combine(self, member_rewards: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from torch import Tensor
 from prefrl.comparisons import LABEL_BUFFER, Comparisons
 from prefrl.errors import UserError
 from prefrl.reward_model import RewardEnsemble, preference_loss
+from prefrl.threads import one_torch_thread
 
 RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
 L2_RANGE = (1e-6, 1e-1)
-MONITORED_PAIRS = 256  # most pairs on which losses are measured after a fit
+MONITORED_PAIRS = 64  # most pairs on which losses are measured after a fit
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,12 @@ class RewardTrainer:
     def __init__(self, ensemble: RewardEnsemble, options: RewardOptions, rng: np.random.Generator) -> None:
         self.ensemble, self.options, self._rng = ensemble, options, rng
         self.comparisons = Comparisons(options.members, rng, options.bootstrap, options.hold_out, options.label_buffer)
-        self.optimiser = torch.optim.Adam(ensemble.parameters(), lr=options.learning_rate)
+        self.optimiser = torch.optim.Adam(ensemble.parameters(), lr=options.learning_rate, fused=True)
         self.l2 = np.full(options.members, options.l2)
         self._train_loss = np.full(options.members, np.nan)
         self._validation_loss = np.full(options.members, np.nan)
 
+    @one_torch_thread()
     def fit(self, gradient_steps: int) -> FitReport:
         """Take gradient steps on all members at once, then measure and adapt ℓ2."""
         if len(self.comparisons) == 0:
@@ -163,7 +165,7 @@ class RewardTrainer:
         train = _weighted_mean(losses, copies)
         held_out = (copies == 0).astype(np.float64)
         validation = _weighted_mean(losses, held_out)
-        # Losses on a few hundred pairs are noisy; ℓ2 follows their running means.
+        # Losses on a few dozen pairs are noisy; ℓ2 follows their running means.
         self._train_loss = _running_mean(self._train_loss, train)
         self._validation_loss = _running_mean(self._validation_loss, validation)
         if self.options.adaptive_l2:

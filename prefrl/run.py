@@ -11,7 +11,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 
 from prefrl.agent import SavedPolicy
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
@@ -24,7 +23,6 @@ from prefrl.measures import backward_revolutions
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
-from prefrl.simulation import available_cores
 from prefrl.tasks import load_model
 
 log = logging.getLogger("prefrl")
@@ -58,7 +56,6 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     spec = config.environment()
     if spec.task is None:
         spec.make(1).close()  # what cannot be used is refused before it has a folder
-    torch.set_num_threads(config.threads or available_cores())
     directory = RunDirectory(config)
     run = _Run(config, directory, on_progress)
     stopped = False

@@ -6,7 +6,6 @@ threads over one `MjData` each reach the simulator's own speed, and the arithmet
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,12 +20,8 @@ from numpy.typing import NDArray
 
 from prefrl.errors import UserError
 from prefrl.robots import Robot
+from prefrl.threads import available_cores
 from prefrl.true_rewards import Transition
-
-
-def available_cores() -> int:
-    """Cores this process may use, which a cluster's scheduler may have limited."""
-    return len(os.sched_getaffinity(0))
 
 
 class MujocoVectorEnv(VectorEnv):
