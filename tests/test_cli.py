@@ -29,7 +29,7 @@ from prefrl.errors import UserError
 from prefrl.tasks import TASKS
 
 TINY = shlex.split(
-    "--steps 1.5e3 --labels 20 --threads 2 --evaluation-episodes 2 --no-video --queries.segment-steps 5 "
+    "--steps 1.5e3 --labels 20 --threads 1 --evaluation-episodes 2 --no-video --queries.segment-steps 5 "
     "--queries.initial-rollouts 2 --reward.initial-gradient-steps 10 "
     "--ppo.num-envs 8 --ppo.num-steps 32 --ppo.batch-size 128 --ppo.epochs 2"
 )

@@ -143,7 +143,7 @@ def test_the_most_labels_that_the_refusal_names_are_accepted() -> None:
         (OracleOptions, {"error_rate": -0.5}, r"error rate -0\.5"),
         (OracleOptions, {"tie_margin": -1.0}, r"tie margin -1\.0"),
         (OracleOptions, {"tie_margin": float("nan")}, "tie margin nan"),
-        (PPOOptions, {"num_envs": 8, "num_steps": 8}, "PPO batch of 2048 exceeds the 64 steps"),
+        (PPOOptions, {"num_envs": 8, "num_steps": 8, "batch_size": 65}, "PPO batch of 65 exceeds the 64 steps"),
     ],
 )
 def test_impossible_options_are_refused_on_construction(make: type, options: dict[str, Any], message: str) -> None:
