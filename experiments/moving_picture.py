@@ -1,6 +1,6 @@
 """The README's moving picture: some seconds of a run's final video as a GIF.
 
-    .venv/bin/python experiments/moving_picture.py runs/backflip experiments/results/backflip/backflip.gif
+.venv/bin/python experiments/moving_picture.py runs/backflip experiments/results/backflip/backflip.gif
 """
 
 from __future__ import annotations
