@@ -127,6 +127,7 @@ def _run(command: object) -> int:
 def _train(config: TrainConfig) -> None:
     config = config.resolved()
     shown = _LiveProgress(config) if sys.stdout.isatty() else _PlainProgress(config)
+    print(f"{config.task} in {config.run_dir}", flush=True)
     with shown:
         path = run.train(config, shown.update)
     evaluation = read_json(path / "evaluation.json")
@@ -142,9 +143,7 @@ class _LiveProgress:
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
-        self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[text]}"), expand=True
-        )
+        self._bar = Bar(BarColumn(bar_width=None), TextColumn("{task.fields[text]}"), expand=True)
         self._task = self._bar.add_task(config.task, total=config.steps, text="starting")
         self._began = time.monotonic()
 
@@ -180,7 +179,7 @@ class _PlainProgress:
         now = time.monotonic()
         if now - self._last >= PLAIN_LINE_SECONDS or progress.env_steps >= self._config.steps:
             self._last = now
-            print(f"{self._config.task}  {_line(self._config, progress, now - self._began)}", flush=True)
+            print(_line(self._config, progress, now - self._began), flush=True)
 
 
 def _line(config: TrainConfig, progress: run.Progress, seconds: float) -> str:

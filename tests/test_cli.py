@@ -94,7 +94,9 @@ def test_train_watch_and_report(prefrl: Prefrl, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = prefrl("train", "reacher", *TINY, "--run-dir", run)
     assert trained.code == 0
-    assert trained.out.splitlines()[0].startswith("reacher  "), "plain lines where the output is no terminal"
+    heading, first, *_ = trained.out.splitlines()
+    assert heading == f"reacher in {run}"
+    assert "/20 labels" in first, "plain lines where the output is no terminal"
     assert "20/20 labels" in trained.out
     assert "true return" in trained.out
     assert f"report: {run / 'report.html'}" in trained.out
