@@ -177,7 +177,8 @@ def test_the_installed_command_finds_a_module_in_the_current_folder(tmp_path: Pa
 def test_ctrl_c_saves_the_run_and_says_where(tmp_path: Path) -> None:
     process = command("train", "reacher", *TINY, "--steps", "1e8", "--run-dir", "run", cwd=tmp_path)
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("reacher")
+    assert process.stdout.readline() == "reacher in run\n"
+    assert "labels" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
