@@ -5,6 +5,10 @@ Takes any gymnasium vector environment with same-step autoreset; the loop calls 
 
 from __future__ import annotations
 
+import io
+import pickle
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor, nn
@@ -40,8 +46,8 @@ class PPOOptions:
     """passes over the steps of an iteration"""
     learning_rate: float = 3e-4
     """Adam's step size at the start"""
-    final_learning_rate: float = 3e-4
-    """Adam's step size at the end; linear in between"""
+    final_learning_rate: float | None = None
+    """Adam's step size at the end, linear in between; constant by default"""
     gamma: float = 0.99
     """discount per step"""
     gae_lambda: float = 0.95
@@ -68,7 +74,7 @@ class PPOOptions:
             raise UserError(f"hidden layers of {self.hidden} units; the policy needs one layer or more of at least 1")
         if not (0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1):
             raise UserError(f"gamma {self.gamma} or gae-lambda {self.gae_lambda} is outside [0, 1]")
-        if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or self.final_learning_rate < 0:
+        if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or (self.final_learning_rate or 0) < 0:
             raise UserError("PPO's learning rate, clip range and gradient norm must be above 0")
         if self.num_envs * self.num_steps < self.batch_size:
             raise UserError(
@@ -92,7 +98,11 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> NDArray[np.float32]:
         """Start all episodes, the first time from the seed."""
-        observations, _ = self.env.reset(seed=self._first_seed)
+        # Seeds 0 and 1 would share all environments but one if environment i were seeded with seed + i.
+        seeds = (
+            None if self._first_seed is None else np.random.SeedSequence(self._first_seed).generate_state(self.num_envs)
+        )
+        observations, _ = self.env.reset(seed=None if seeds is None else seeds.tolist())
         self._first_seed = None
         return np.asarray(observations, dtype=np.float32)
 
@@ -171,7 +181,8 @@ class Agent:
     def __init__(self, env: VectorEnv, options: PPOOptions, total_steps: int, seed: int) -> None:
         self.options, self._total_steps = options, total_steps
         self._env = SB3VecEnv(env, seed)
-        first, last = options.learning_rate, options.final_learning_rate
+        first = options.learning_rate
+        last = first if options.final_learning_rate is None else options.final_learning_rate
         self._arguments: dict[str, Any] = {
             "learning_rate": lambda remaining: last + (first - last) * remaining,
             "n_steps": options.num_steps,
@@ -234,6 +245,13 @@ class Agent:
             **({"std": float(logged["std"])} if "std" in logged else {}),
         }
 
+    def restart_return_statistics(self) -> None:
+        """Forget the spread of returns so far, as when the reward they were made of has changed altogether."""
+        env = self._ppo.env
+        if isinstance(env, VecNormalize):
+            env.ret_rms = RunningMeanStd(shape=())
+            env.returns = np.zeros(self._env.num_envs)
+
     def set_observation_statistics(self, mean: NDArray[np.floating], deviation: NDArray[np.floating]) -> None:
         """Normalise the policy's inputs by these, (obs_dim,) each; call between `learn` and the next `collect`."""
         extractor = self._ppo.policy.features_extractor
@@ -268,14 +286,34 @@ class Agent:
 
 
 class SavedPolicy:
-    """A policy loaded from a Stable-Baselines3 zip that this project saved."""
+    """The policy of a zip that `Agent.save` wrote, read without executing anything from it.
 
-    def __init__(self, path: Path) -> None:
-        self._ppo = PPO.load(path, device="cpu")
+    `PPO.load` unpickles parts of the zip; here only the weights are read, into a policy of the run's own shape.
+
+    Args:
+        path: the zip.
+        observation_space, action_space: of one environment.
+        hidden: PPOOptions.hidden of the run.
+
+    Raises:
+        UserError: the file is no such zip, or its weights have other shapes.
+    """
+
+    def __init__(
+        self, path: Path, observation_space: spaces.Space, action_space: spaces.Space, hidden: Sequence[int]
+    ) -> None:
+        self._policy = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0, net_arch=list(hidden))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
+            self._policy.load_state_dict(weights)
+        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path} does not hold this run's policy: {reason}") from error
 
     def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
         """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""
-        return self._ppo.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]
+        return self._policy.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]
 
 
 def default_ppo(env_id: str, seed: int, num_steps: int = 2048) -> PPO:

@@ -94,15 +94,20 @@ def _in_one_line(error: BaseException) -> str:
 
 def _parse(arguments: list[str]) -> object:
     """Parse by tyro; `train TASK` starts from that task's own defaults."""
-    if len(arguments) > 1 and arguments[0] == "train" and not arguments[1].startswith("-"):
-        task, rest = arguments[1], arguments[2:]
-        return tyro.cli(
-            TrainConfig,
-            args=[task, *rest],
-            default=default_config(task),
-            prog="prefrl train",
-            description="Train a policy from comparisons.",
-        )
+    if len(arguments) > 1 and arguments[0] == "train":
+        rest = arguments[1:]
+        if rest[0].startswith("-") and not {"-h", "--help"} & set(rest):
+            task = tyro.cli(TrainConfig, args=rest, prog="prefrl train").task  # TASK stands after some option
+        else:
+            task = rest[0]
+        if not task.startswith("-"):
+            return tyro.cli(
+                TrainConfig,
+                args=rest,
+                default=default_config(task),
+                prog="prefrl train",
+                description="Train a policy from comparisons.",
+            )
     return tyro.cli(Command, args=arguments, prog="prefrl", description="Deep RL from human preferences, for control.")
 
 
@@ -110,9 +115,10 @@ def _run(command: object) -> int:
     if isinstance(command, TrainConfig):
         _train(command)
     elif isinstance(command, Watch):
-        evaluation = run.watch(command.run, command.episodes, command.actions == "deterministic", command.seed)
+        evaluation, video = run.watch(command.run, command.episodes, command.actions == "deterministic", command.seed)
         _print_evaluation(evaluation)
-        print(command.run / "videos" / "watch.mp4")
+        if video is not None:
+            print(video)
     elif isinstance(command, Report):
         if not command.runs:
             raise UserError("no run given; name one or more run folders")

@@ -44,6 +44,7 @@ class Comparisons:
         self.members, self.capacity = members, capacity
         self._rng, self._bootstrap, self._hold_out = rng, bootstrap, hold_out
         self._added = 0
+        self._rows_of: dict[int | None, list[int]] = {}  # answer id -> the pairs it gave, counted from the first
         self.copies = np.zeros((members, capacity), dtype=np.int64)
         self.mu = torch.zeros(capacity, 2)
         self.true_returns = torch.zeros(capacity, 2)
@@ -60,10 +61,20 @@ class Comparisons:
             UserError: a segment's shape differs from those before.
         """
         for query, answer in answered:
+            if answer.supersedes is not None:
+                self._forget(answer.supersedes)
+            copies = self._draw_copies()  # one draw per answer: all pairs of a ranking are held out together
             for i, j, mu in answer.pairs():
-                self._add(query, i, j, mu)
+                self._rows_of.setdefault(answer.id, []).append(self._added)
+                self._add(query, i, j, mu, copies)
 
-    def _add(self, query: Query, i: int, j: int, mu: tuple[float, float]) -> None:
+    def _forget(self, answer_id: int) -> None:
+        """Take back an answer: without an opinion μ its pairs weigh nothing."""
+        for added in self._rows_of.pop(answer_id, []):
+            if added >= self._added - self.capacity:
+                self.mu[added % self.capacity] = 0
+
+    def _add(self, query: Query, i: int, j: int, mu: tuple[float, float], copies: NDArray[np.int64]) -> None:
         pair = (query.segments[i], query.segments[j])
         observations = np.stack([s.observations for s in pair])
         actions = np.stack([s.actions for s in pair])
@@ -80,7 +91,7 @@ class Comparisons:
         self.actions[row] = torch.from_numpy(actions)
         self.mu[row] = torch.tensor(mu)
         self.true_returns[row] = torch.tensor([s.true_return for s in pair])
-        self.copies[:, row] = self._draw_copies()
+        self.copies[:, row] = copies
         self._added += 1
 
     def _draw_copies(self) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from prefrl.agent import PPOOptions
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import UserError
 from prefrl.reward_training import RewardOptions
+from prefrl.tasks import TASKS
 
 
 def parse_count(text: str) -> int:
@@ -62,7 +63,7 @@ class QueryOptions:
 
 @dataclass(frozen=True)
 class OracleOptions:
-    """Who answers when nobody does."""
+    """The scripted oracle of --feedback synthetic."""
 
     score: Literal["reward", "judge"] = "reward"
     """compare the segments' true returns, or what the task's judge says of them"""
@@ -162,7 +163,7 @@ class TrainConfig:
                 f"segment of {segment_steps} steps exceeds the {window} recent steps of each environment; "
                 "lower --queries.segment-steps or raise --ppo.num-steps"
             )
-        staggered = spec.task is not None and self.ppo.num_envs > 1
+        staggered = self.ppo.num_envs > 1
         if not staggered and 2 * segment_steps - 1 > window:
             raise UserError(
                 f"segments of {segment_steps} steps need {2 * segment_steps - 1} recent steps of each environment to "
@@ -199,8 +200,9 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def default_config(task: str) -> TrainConfig:
-    """The run that `prefrl train TASK` starts without further options."""
-    return TrainConfig(task, **TASK_DEFAULTS.get(task, {}))
+    """The run that `prefrl train TASK` starts without further options; TASK is a name or a gymnasium id."""
+    names = {row.gymnasium_id: row.name for row in TASKS.values()}
+    return TrainConfig(task, **TASK_DEFAULTS.get(names.get(task, task), {}))
 
 
 def _file_name(name: str) -> str:

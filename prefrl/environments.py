@@ -6,9 +6,9 @@ The project's own tasks run on simulation.py; everything else goes through gymna
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -30,7 +30,7 @@ class EnvironmentSpec:
     absorb: bool = False  # an episode that ends early is filled up to the horizon
 
     def make(self, num_envs: int, threads: int | None = None, stagger: bool = False) -> VectorEnv:
-        """Build the vector environment; `stagger` spreads the phases of its episodes (tasks of the table only).
+        """Build the vector environment; `stagger` spreads the phases of its episodes by ending the first ones early.
 
         Raises:
             UserError: its spaces are not supported, or gymnasium cannot make it.
@@ -43,13 +43,19 @@ class EnvironmentSpec:
                 threads=threads,
                 stagger=stagger,
             )
+        made = itertools.count(1)
+
+        def fix_horizon(env: gymnasium.Env) -> FixedHorizon:
+            first = self.horizon * next(made) // num_envs if stagger else self.horizon
+            return FixedHorizon(env, self.horizon, self.absorb, first_horizon=max(first, 1))
+
         try:
             env = gymnasium.make_vec(
                 self.name,
                 num_envs=num_envs,
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-                wrappers=[partial(FixedHorizon, horizon=self.horizon, absorb=self.absorb)],
+                wrappers=[fix_horizon],
                 max_episode_steps=-1,
             )
         except (gymnasium.error.Error, ImportError) as error:
@@ -125,14 +131,19 @@ class FixedHorizon(gymnasium.Wrapper):
         env: without a time limit of its own.
         horizon: steps per episode.
         absorb: fill up an episode that ends early with its last observation and reward 0; otherwise refuse it.
+        first_horizon: steps of the first episode, where environments are to be in different phases.
     """
 
-    def __init__(self, env: gymnasium.Env, horizon: int, absorb: bool) -> None:
+    def __init__(self, env: gymnasium.Env, horizon: int, absorb: bool, first_horizon: int | None = None) -> None:
         super().__init__(env)
         self.horizon, self.absorb = horizon, absorb
+        self._length = first_horizon or horizon
+        self._age = 0
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
+        if self._age:
+            self._length = self.horizon
         self._age, self._ended = 0, False
         self._observation, info = self.env.reset(**kwargs)
         return self._observation, info
@@ -149,10 +160,10 @@ class FixedHorizon(gymnasium.Wrapper):
         if not self._ended:
             self._observation, reward, terminated, truncated, info = self.env.step(action)
             self._ended = terminated or truncated
-            if self._ended and not self.absorb and self._age < self.horizon:
+            if self._ended and not self.absorb and self._age < self._length:
                 name = self.spec.id if self.spec else "the environment"
                 raise UserError(
                     f"{name} ended an episode after {self._age} of {self.horizon} steps; the length of an episode "
                     f"tells the reward to the predictor, so fix it with --horizon {self.horizon}"
                 )
-        return self._observation, reward, False, self._age >= self.horizon, info
+        return self._observation, reward, False, self._age >= self._length, info

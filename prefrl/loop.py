@@ -94,17 +94,19 @@ class PreferenceLoop:
 
     def __init__(self, config: TrainConfig, store: PreferenceStore | None = None, oracle: Oracle | None = None) -> None:
         self.config, self.store = config, store
-        query_seed, fit_seed, oracle_seed, self._sample_seed = np.random.SeedSequence(config.seed).spawn(4)
+        query_seed, fit_seed, oracle_seed, sample_seed = np.random.SeedSequence(config.seed).spawn(4)
         self._query_rng = np.random.default_rng(query_seed)
-        self._sample_rng = np.random.default_rng(self._sample_seed)
+        self._sample_rng = np.random.default_rng(sample_seed)
         self.env = config.environment().make(config.ppo.num_envs, config.threads, stagger=True)
         self.recorder = RolloutRecorder(self.env, config.horizon or 1)
         observation_dim = int(np.prod(self.env.single_observation_space.shape or ()))
         self._moments = RunningMoments(observation_dim)
-        self._recent: deque[Rollout] = deque(maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts))
+        self._recent: deque[Rollout] = deque(
+            maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts, config.queries.recent_rollouts)
+        )
         self._clock = StageClock()
         self.labels_asked = self.labels_answered = 0
-        self._open: dict[int | None, Query] = {}  # asked and not answered yet, by id
+        self._asked: dict[int | None, Query] = {}  # by id
         self.ensemble: RewardEnsemble | None = None
         self.trainer: RewardTrainer | None = None
         trained_on: Any = self.recorder
@@ -121,6 +123,10 @@ class PreferenceLoop:
                 seed=config.seed,
             )
             self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
+            self._asked = {query.id: query for query in store.queries()}
+            known = store.answers()
+            self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in known)
+            self.labels_asked, self.labels_answered = len(self._asked), len(known)
             self.oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
             trained_on = VectorPredictedReward(self.recorder, self.ensemble)
         self._trained_on = trained_on
@@ -146,14 +152,20 @@ class PreferenceLoop:
         config = self.config
         for _ in range(config.queries.initial_rollouts):
             self._update_observation_statistics(self._collect())
-        wanted = labels_wanted(0, config.steps, config.labels) if config.queries.online else config.labels
-        # Nothing is known yet to disagree about.
-        self._ask(self._draw_pairs(wanted, rollouts=config.queries.initial_rollouts))
+        due = self._labels_wanted(0) - self.labels_asked
+        if due > 0:
+            # Nothing is known yet to disagree about.
+            self._ask(self._draw_pairs(due, rollouts=config.queries.initial_rollouts))
         self._take_answers()
         with self._clock.stage("fit"):
             assert self.trainer is not None
             self.trainer.fit(config.reward.initial_gradient_steps)
         self._normalise_rewards()
+        self.agent.restart_return_statistics()
+
+    def _labels_wanted(self, env_steps: int) -> int:
+        config = self.config
+        return labels_wanted(env_steps, config.steps, config.labels) if config.queries.online else config.labels
 
     def _collect(self) -> Rollout:
         """The policy acts on the reward as predicted so far."""
@@ -173,8 +185,7 @@ class PreferenceLoop:
     def _ask_and_fit(self) -> FitReport:
         """Ask what the schedule wants by now, take the answers that are there, fit to all of them."""
         config = self.config
-        wanted = labels_wanted(self.agent.env_steps, config.steps, config.labels)
-        due = wanted - self.labels_asked
+        due = self._labels_wanted(self.agent.env_steps) - self.labels_asked
         if due > 0:
             with self._clock.stage("label"):
                 if config.queries.selection == "disagreement":
@@ -200,7 +211,7 @@ class PreferenceLoop:
             assert self.store is not None
             stored = self.store.add_queries(queries)
             self.labels_asked += len(stored)
-            self._open |= {query.id: query for query in stored}
+            self._asked |= {query.id: query for query in stored}
             self.oracle.submit(stored)
 
     def _take_answers(self) -> None:
@@ -211,7 +222,7 @@ class PreferenceLoop:
             answers = self.oracle.collect()
             if answers:
                 answers = self.store.add_answers(answers)
-                self.trainer.comparisons.extend((self._open.pop(answer.query_id), answer) for answer in answers)
+                self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers)
                 self.labels_answered += len(answers)
 
     def _update_observation_statistics(self, rollout: Rollout) -> None:
@@ -257,7 +268,6 @@ class PreferenceLoop:
     def _report(
         self, rollout: Rollout, fit: FitReport | None, rewards: dict[str, float], ppo: dict[str, float], seconds: float
     ) -> IterationReport:
-        config = self.config
         metrics = {
             "steps_per_second": rollout.rewards.size / seconds,
             "true_return": float(np.mean(rollout.episode_returns)) if rollout.episode_returns else float("nan"),
@@ -267,11 +277,8 @@ class PreferenceLoop:
             **self._clock.shares(),
         }
         if fit is not None:
-            online = config.queries.online
             metrics |= {
-                "labels/wanted": float(
-                    labels_wanted(self.agent.env_steps, config.steps, config.labels) if online else config.labels
-                ),
+                "labels/wanted": float(self._labels_wanted(self.agent.env_steps)),
                 "labels/asked": float(self.labels_asked),
                 "labels/answered": float(self.labels_answered),
                 "fit/train_loss": fit.train_loss,

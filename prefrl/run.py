@@ -57,18 +57,20 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     if spec.task is None:
         spec.make(1).close()  # what cannot be used is refused before it has a folder
     directory = RunDirectory(config)
-    run = _Run(config, directory, on_progress)
     stopped = False
+    run: _Run | None = None
     try:
+        run = _Run(config, directory, on_progress)
         try:
             run.train()
         except KeyboardInterrupt:
             stopped = True
         run.finish("stopped" if stopped else "done", f"stopped at {run.env_steps} steps" if stopped else "")
     except BaseException as error:
-        directory.set_status("failed", run.env_steps, str(error))
-        run.save()
-        run.close()
+        directory.set_status("failed", run.env_steps if run else 0, str(error) or type(error).__name__)
+        if run is not None:
+            run.close()
+            run.save()
         raise
     if stopped:
         raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}")
@@ -207,8 +209,13 @@ def _rendered_episode(policy: Policy, spec: EnvironmentSpec, seconds: float) -> 
     return frames, fps
 
 
-def watch(run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None) -> Evaluation:
+def watch(
+    run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None
+) -> tuple[Evaluation, Path | None]:
     """Evaluate a finished run's policy again and write RUN/videos/watch.mp4.
+
+    Returns:
+        What it did, and the video; None, with a warning, where nothing can be rendered.
 
     Raises:
         UserError: the folder holds no finished run.
@@ -218,14 +225,20 @@ def watch(run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: i
     if not policy_file.exists() or "task" not in options:
         raise UserError(f"{run_dir} holds no policy.zip; it is written when a run ends")
     spec = resolve_environment(options["task"], options["horizon"], options.get("fill_early_ends"))
-    policy = SavedPolicy(policy_file)
+    env = spec.make(1)
+    policy = SavedPolicy(policy_file, env.single_observation_space, env.single_action_space, options["ppo"]["hidden"])
+    env.close()
+    env_steps = read_json(run_dir / "status.json").get("env_steps", options["steps"])
     evaluation = evaluate(
         policy,
         spec,
         episodes,
-        options["steps"],
+        env_steps,
         deterministic=deterministic,
         **({} if seed is None else {"seed": seed}),
     )
-    film(policy, spec, evaluation, run_dir / "videos" / "watch.mp4", seconds=25)
-    return evaluation
+    try:
+        return evaluation, film(policy, spec, evaluation, run_dir / "videos" / "watch.mp4", seconds=25)
+    except RenderingUnavailable as error:
+        log.warning("no video: %s", error)
+        return evaluation, None

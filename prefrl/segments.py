@@ -68,7 +68,7 @@ def cut_segments(rollout: Rollout, length: int, count: int, rng: np.random.Gener
     if len(starts) == 0:
         raise UserError(
             f"segment of {length} steps fits in no episode of the last {len(rollout.rewards)} steps; "
-            "shorten --segment-steps or raise the horizon"
+            "shorten --queries.segment-steps or raise the horizon"
         )
     chosen = rng.integers(len(starts), size=count)
     return [rollout.segment(starts[i], envs[i], length) for i in chosen]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import probes  # noqa: F401  registers its environments
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from probes import HORIZON
 from stable_baselines3 import PPO
@@ -57,7 +60,8 @@ def test_the_exported_zip_acts_as_the_agent_on_raw_observations(tmp_path: Path, 
     plain, observations = PPO.load(tmp_path / "policy.zip", device="cpu"), raw_observations(name)
     actions, expected = plain.predict(observations, deterministic=True)[0], agent.act(observations)
     np.testing.assert_allclose(actions, expected, atol=2e-5)
-    np.testing.assert_allclose(SavedPolicy(tmp_path / "policy.zip").act(observations), expected, atol=2e-5)
+    saved = SavedPolicy(tmp_path / "policy.zip", plain.observation_space, plain.action_space, agent.options.hidden)
+    np.testing.assert_allclose(saved.act(observations), expected, atol=2e-5)
     # All of it: the actions' spread and the values too.
     both = [policy.policy for policy in (plain, agent._ppo)]
     with torch.no_grad():
@@ -169,7 +173,7 @@ def test_the_final_observation_of_a_task_is_the_last_state_and_not_the_next_star
     spec = resolve_environment("reacher", 3)
     env, plain = SB3VecEnv(spec.make(2), seed=0), spec.make(2)
     env.reset()
-    plain.reset(seed=0)
+    plain.reset(seed=np.random.SeedSequence(0).generate_state(2).tolist())
     for step in range(3):
         plain.action_space.seed(step)
         actions = plain.action_space.sample()
@@ -222,7 +226,8 @@ def test_next_step_autoreset_is_refused() -> None:
 def test_the_seed_starts_the_first_episodes_and_no_later_ones() -> None:
     env = SB3VecEnv(resolve_environment("reacher").make(2), seed=3)
     first, second = env.reset(), env.reset()
-    np.testing.assert_array_equal(first, resolve_environment("reacher").make(2).reset(seed=3)[0].astype(np.float32))
+    seeds = np.random.SeedSequence(3).generate_state(2).tolist()
+    np.testing.assert_array_equal(first, resolve_environment("reacher").make(2).reset(seed=seeds)[0].astype(np.float32))
     assert not np.array_equal(first, second)
 
 
@@ -297,3 +302,27 @@ def test_actions_are_within_the_space() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PPOOptions(**options)
+
+
+def test_a_saved_policy_executes_nothing_and_refuses_what_is_no_policy(tmp_path: Path) -> None:
+    space = spaces.Box(-1, 1, (3,), np.float32)
+    fired = tmp_path / "fired"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return exec, (f"open({str(fired)!r}, 'w').close()",)
+
+    weights = io.BytesIO()
+    torch.save({"bomb": Bomb()}, weights)
+    with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
+        archive.writestr("policy.pth", weights.getvalue())
+    (tmp_path / "text.zip").write_text("no zip")
+    for name in ("hostile.zip", "text.zip", "missing.zip"):
+        with pytest.raises(UserError, match="does not hold this run's policy"):
+            SavedPolicy(tmp_path / name, space, space, (8,))
+    assert not fired.exists()
+
+
+def test_environments_of_neighbouring_seeds_start_differently() -> None:
+    first, second = (SB3VecEnv(resolve_environment("hopper").make(4), seed).reset() for seed in (0, 1))
+    assert not any((row == other).all() for row in first for other in second)

@@ -19,12 +19,13 @@ import pytest
 import torch
 
 from prefrl import bench as bench_module
+from prefrl import cli
 from prefrl import run as run_module
 from prefrl.agent import PPOOptions, default_ppo
 from prefrl.cli import main
 from prefrl.clips import RenderingUnavailable
 from prefrl.clips.gl import make_gl_context
-from prefrl.config import default_config
+from prefrl.config import TrainConfig, default_config
 from prefrl.errors import UserError
 from prefrl.tasks import TASKS
 
@@ -163,6 +164,13 @@ def test_every_command_has_help(prefrl: Prefrl, name: str) -> None:
 
 def test_help_of_a_task_shows_its_own_defaults(prefrl: Prefrl) -> None:
     assert "900" in prefrl("train", "hopper-backflip", "--help").out
+
+
+@pytest.mark.parametrize("typed", [["hopper-backflip", "--seed", "1"], ["--seed", "1", "hopper-backflip"]])
+def test_a_task_has_its_own_defaults_wherever_it_stands(typed: list[str]) -> None:
+    parsed = cli._parse(["train", *typed])
+    assert isinstance(parsed, TrainConfig)
+    assert (parsed.labels, parsed.seed) == (900, 1)
 
 
 def test_the_installed_command_finds_a_module_in_the_current_folder(tmp_path: Path) -> None:

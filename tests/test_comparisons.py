@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -125,3 +127,11 @@ def test_what_is_held_out_stays_held_out_as_answers_come_in() -> None:
     before = comparisons.copies[:, :20].copy()
     comparisons.extend(answered(i) for i in range(20, 60))
     np.testing.assert_array_equal(comparisons.copies[:, :20], before)
+
+
+def test_a_superseded_answer_loses_its_weight_and_the_new_one_counts() -> None:
+    comparisons = Comparisons(3, np.random.default_rng(0))
+    query, answer = answered(0, "left")
+    comparisons.extend([(query, replace(answer, id=1))])
+    comparisons.extend([(query, replace(Answer(1, ((1,), (0,)), "test", 0.0, 0.0), id=2, supersedes=1))])
+    assert comparisons.mu[: len(comparisons)].tolist() == [[0, 0], [0, 1]]

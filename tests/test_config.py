@@ -104,7 +104,10 @@ def test_segments_of_other_environments_are_25_steps_or_an_episode() -> None:
         ({"horizon": 50}, "segment of 60 steps exceeds the episodes of 50"),
         ({"queries__segment_steps": 1001}, "segment of 1001 steps exceeds the episodes of 1000"),
         ({"queries__segment_steps": 257}, "segment of 257 steps exceeds the 256 recent steps"),
-        ({"task": "Pendulum-v1", "queries__segment_steps": 150}, "need 299 recent steps.*there are 256"),
+        (
+            {"ppo__batch_size": 64, "ppo__num_envs": 1, "queries__segment_steps": 150},
+            "need 299 recent steps.*there are 256",
+        ),
         ({"queries__recent_rollouts": 1, "queries__segment_steps": 129}, "exceeds the 128 recent steps"),
         ({"labels": 3}, "3 labels"),
         ({"labels": 20_000}, r"20000 labels on pairs of 60 steps.*lower --labels to 16666"),
@@ -149,3 +152,8 @@ def test_the_most_labels_that_the_refusal_names_are_accepted() -> None:
 def test_impossible_options_are_refused_on_construction(make: type, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize("typed", ["hopper-backflip", "prefrl/HopperBackflip-v0"])
+def test_a_task_has_its_defaults_by_name_and_by_id(typed: str) -> None:
+    assert default_config(typed).resolved() == default_config("hopper-backflip").resolved()

@@ -319,12 +319,12 @@ def test_ctrl_c_ends_cleanly_with_the_run_saved(tmp_path: Path, monkeypatch: pyt
 
 def test_watching_evaluates_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "film", lambda *_, **__: None)
-    evaluation = watch(finished, episodes=2)
+    evaluation, _ = watch(finished, episodes=2)
     np.testing.assert_allclose(
         evaluation.true_returns, read(finished / "evaluation.json")["true_return"]["values"], atol=0.02
     )
-    assert watch(finished, episodes=1, seed=7).true_returns != evaluation.true_returns[:1]
-    assert watch(finished, episodes=1, deterministic=False).true_returns != evaluation.true_returns[:1]
+    assert watch(finished, episodes=1, seed=7)[0].true_returns != evaluation.true_returns[:1]
+    assert watch(finished, episodes=1, deterministic=False)[0].true_returns != evaluation.true_returns[:1]
 
 
 def test_what_is_no_run_cannot_be_watched(tmp_path: Path) -> None:

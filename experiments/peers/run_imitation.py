@@ -2,7 +2,7 @@
 
 compare.py starts this. By hand, after the two lines at the top of requirements-imitation.txt:
 
-    experiments/peers/.venv-imitation/bin/python experiments/peers/run_imitation.py --steps 4e4 --out /tmp/imitation
+    experiments/peers/.venv-imitation/bin/python experiments/peers/run_imitation.py --steps 4e4 --out runs/imitation
 
 Leaves curve.csv (one row for each step on which episodes ended) and, last of all, summary.json in --out.
 

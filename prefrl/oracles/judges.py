@@ -18,7 +18,7 @@ from prefrl.true_rewards import ONE_LEG_GEOMS
 def _states(segment: Segment) -> np.ndarray:
     """(T, nq) exact states of a segment, without which no judge can see anything."""
     if segment.qpos is None:
-        raise UserError("a judge looks at exact states and this segment has none; use --oracle reward")
+        raise UserError("a judge looks at exact states and this segment has none; use --oracle.score reward")
     return segment.qpos
 
 
