@@ -63,8 +63,10 @@ class Comparisons:
         for query, answer in answered:
             if answer.supersedes is not None:
                 self._forget(answer.supersedes)
-            copies = self._draw_copies()  # one draw per answer: all pairs of a ranking are held out together
-            for i, j, mu in answer.pairs():
+            pairs = answer.pairs()
+            if pairs:
+                copies = self._draw_copies()  # one draw per answer: all pairs of a ranking are held out together
+            for i, j, mu in pairs:
                 self._rows_of.setdefault(answer.id, []).append(self._added)
                 self._add(query, i, j, mu, copies)
 

@@ -247,8 +247,8 @@ def test_an_environment_that_cannot_be_used_is_refused_before_it_has_a_folder(tm
 @pytest.mark.parametrize(
     ("probe", "message"),
     [
-        ("NanObservation", "observation of environment 0 is nan"),
-        ("InfiniteReward", "reward of environment 0 is inf"),
+        ("NanObservation", r"observation of environment \d is nan"),
+        ("InfiniteReward", r"reward of environment \d is inf"),
         ("EndsEarly", "ended an episode after 5 of 16 steps"),
     ],
 )
