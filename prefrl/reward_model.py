@@ -161,7 +161,8 @@ class RewardEnsemble(nn.Module):
             "reward_deviation": self.reward_deviation,
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        safetensors.torch.save_file(tensors, path, metadata={"prefrl": json.dumps(shape)})
+        # Through bytes: save_file makes the file readable by its owner only.
+        path.write_bytes(safetensors.torch.save(tensors, metadata={"prefrl": json.dumps(shape)}))
 
     @classmethod
     def load(cls, path: Path | str) -> RewardEnsemble:
