@@ -126,7 +126,8 @@ def test_impossible_combinations_are_refused(options: dict[str, Any], message: s
 
 
 def test_what_concerns_feedback_is_not_asked_of_a_run_without() -> None:
-    config("hopper", feedback="none", labels=0, steps=8192, queries__segment_steps=5000).resolved()
+    resolved = config("hopper", feedback="none", labels=0, steps=8192, queries__segment_steps=5000).resolved()
+    assert (resolved.labels, resolved.queries.segment_steps) == (0, 5000)
 
 
 def test_the_most_labels_that_the_refusal_names_are_accepted() -> None:
