@@ -33,6 +33,7 @@ from prefrl.errors import UserError
 from prefrl.run import train
 from prefrl.run_directory import describe
 from prefrl.tasks import Task, get_task
+from prefrl.threads import available_cores
 
 FULL_STEPS = 2_000_000  # environment steps of the runs that the paper's 700 labels belong to here
 SB3_ROLLOUT = 8 * 2048  # environment steps between its updates
@@ -113,9 +114,9 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
             rounds[robot_name(task)].append(figures | ratios(figures))
             line = ", ".join(f"{name} {value:,.0f}" for name, value in figures.items() if name.endswith("_fps"))
             on_progress(f"round {number + 1}/{options.rounds} {robot_name(task)}: {line}")
-    about = describe(configs[0])
+    about, cores = describe(configs[0]), available_cores()
     return {
-        "machine": about["machine"] | {"usable_cores": _cores(None), "threads": _cores(options.threads)},
+        "machine": about["machine"] | {"usable_cores": cores, "threads": options.threads or cores},
         "torch_threads": torch_threads,
         "versions": about["versions"],
         "git_revision": about["git_revision"],
@@ -184,7 +185,7 @@ def raw_step_fps(task: Task, num_envs: int, steps: int, threads: int | None = No
                 ctrl[i][:] = now[i]
                 step(model, data[i], frame_skip)
 
-    workers = min(_cores(threads), num_envs)
+    workers = min(threads or available_cores(), num_envs)
     with ThreadPoolExecutor(workers) as pool:
         began = time.perf_counter()
         list(pool.map(advance, [range(num_envs)[i::workers] for i in range(workers)]))
@@ -294,10 +295,6 @@ def print_table(result: dict[str, Any]) -> None:
 def robot_name(task: Task) -> str:
     """Hopper of Hopper-v5."""
     return task.robot.base_id.rpartition("-v")[0]
-
-
-def _cores(threads: int | None) -> int:
-    return threads or len(os.sched_getaffinity(0))
 
 
 @contextmanager

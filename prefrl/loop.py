@@ -34,6 +34,7 @@ STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo")
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
 DIAGNOSED_ENVIRONMENTS = 16  # whose steps the predicted reward's metrics are taken over
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
+REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class PreferenceLoop:
             self.oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
             trained_on = VectorPredictedReward(self.recorder, self.ensemble)
         self._trained_on = trained_on
+        self._reference = (np.empty(0), np.empty(0))
         self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
 
     def iterations(self) -> Iterator[IterationReport]:
@@ -161,6 +163,7 @@ class PreferenceLoop:
             assert self.trainer is not None
             self.trainer.fit(config.reward.initial_gradient_steps)
         self._normalise_rewards()
+        self._reference = self._draw_steps(REFERENCE_STEPS)
         self.agent.restart_return_statistics()
 
     def _labels_wanted(self, env_steps: int) -> int:
@@ -235,13 +238,16 @@ class PreferenceLoop:
         """Each member's reward to mean 0 and deviation 1 over recent data (section 2.2.1)."""
         if self.ensemble is None or not self.config.reward.normalise_rewards:
             return
+        self.ensemble.normalise_rewards_over(self.ensemble.member_rewards(*self._draw_steps(NORMALISATION_STEPS)))
+
+    def _draw_steps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Observations and actions of about `count` recent steps, the same number from each rollout."""
         rollouts = list(self._recent)[-NORMALISATION_ROLLOUTS:]
-        each = NORMALISATION_STEPS // len(rollouts)
         size = rollouts[0].rewards.size
-        chosen = self._sample_rng.integers(size, size=each)
+        chosen = self._sample_rng.integers(size, size=max(1, count // len(rollouts)))
         observations = np.concatenate([r.observations.reshape(size, -1)[chosen] for r in rollouts])
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
-        self.ensemble.normalise_rewards_over(self.ensemble.member_rewards(observations, actions))
+        return observations, actions
 
     def _reward_metrics(self, rollout: Rollout) -> dict[str, float]:
         """What the predictor says of this iteration's steps, beside the truth; learnt the hard way by others."""
@@ -250,8 +256,12 @@ class PreferenceLoop:
         with self._clock.stage("predict"):
             self._normalise_rewards()
             shown = np.s_[:, :: max(1, self.config.ppo.num_envs // DIAGNOSED_ENVIRONMENTS)]
-            predicted = self.ensemble.predict(rollout.observations[shown], rollout.actions[shown])
+            raw = self.ensemble.member_rewards(rollout.observations[shown], rollout.actions[shown])
+            predicted = self.ensemble.combine(raw).numpy()
             true_rewards = rollout.rewards[shown]
+            reference = self.ensemble.member_rewards(*self._reference)
+            # The reward itself is kept at mean 0, so its return could neither climb nor fall.
+            above_random = (raw.flatten(1).mean(dim=1) - reference.mean(dim=1)) / reference.std(dim=1).clamp_min(1e-6)
         length = self.config.queries.segment_steps or 1
         windows = len(predicted) // length * length
         shape = (-1, length, predicted.shape[1])
@@ -262,7 +272,7 @@ class PreferenceLoop:
             "reward/segment_correlation": correlation(
                 predicted[:windows].reshape(shape).sum(axis=1), true_rewards[:windows].reshape(shape).sum(axis=1)
             ),
-            "predicted_return": float(predicted.mean()) * (self.config.horizon or 1),
+            "predicted_return": float(above_random.mean()) * (self.config.horizon or 1),
         }
 
     def _report(

@@ -53,8 +53,8 @@ class RewardEnsemble(nn.Module):
         observation_dim, action_dim: lengths of one observation and one (encoded) action.
         members: networks in the ensemble.
         hidden: units per hidden layer.
-        dropout: share of hidden units dropped in training; one mask for both segments of a pair is not needed,
-            since the loss is an expectation over masks.
+        dropout: share of hidden units dropped in training. Each member drops the same ones in a whole minibatch, so
+            that both segments of a pair are scored by one network.
         reward_deviation: of the normalised reward (1 on MuJoCo, section A).
         seed: of the initial weights.
     """
@@ -110,7 +110,7 @@ class RewardEnsemble(nn.Module):
         for weight, bias in hidden:
             x = F.leaky_relu(torch.baddbmm(bias, x, weight), LEAKY_SLOPE)
             if self.dropout and self.training:
-                x = F.dropout(x, self.dropout)
+                x = x * F.dropout(torch.ones(self.members, 1, x.shape[-1]), self.dropout)
         return torch.baddbmm(last[1], x, last[0]).squeeze(-1)
 
     @torch.inference_mode()

@@ -74,6 +74,8 @@ class RewardOptions:
             raise UserError(f"dropout {self.dropout} is outside [0, 1)")
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning rate {self.learning_rate} is not a number above 0")
+        if self.adaptive_l2 and not self.hold_out:
+            raise UserError("nothing is held out to adapt ℓ2 to; add --reward.no-adaptive-l2 to --reward.no-hold-out")
         if not 0 <= self.l2 < math.inf:
             raise UserError(f"ℓ2 coefficient {self.l2} is not a number of 0 or more")
 

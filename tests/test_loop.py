@@ -265,7 +265,7 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"queries__selection": "uniform"},
         {"queries__online": False},
         {"reward__bootstrap": False},
-        {"reward__hold_out": False, "reward__adaptive_l2": False},
+        {"reward__adaptive_l2": False, "reward__hold_out": False},
         {"reward__adaptive_l2": False, "reward__l2": 0.0},
         {"reward__dropout": 0.2},
         {"reward__error_rate": 0.0},

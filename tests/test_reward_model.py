@@ -183,6 +183,13 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(ensemble(inputs), ensemble(inputs))
 
 
+def test_dropout_scores_both_segments_of_a_pair_by_the_same_network() -> None:
+    ensemble = make_ensemble(dropout=0.5).train()
+    inputs = ensemble.inputs(*map(torch.from_numpy, make_inputs(7)))
+    first, second = ensemble(torch.cat([inputs, inputs])).chunk(2, dim=1)
+    torch.testing.assert_close(first, second)
+
+
 def test_predicted_preferences_are_the_softmax_of_each_members_returns() -> None:
     ensemble = make_ensemble()
     observations, actions = make_inputs(4, 3, 6)  # 4 queries of 3 segments of 6 steps

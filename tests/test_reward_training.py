@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,7 +178,7 @@ def test_the_gradients_of_the_members_are_independent() -> None:
     """The first of three members ends where it does when the others are trained on something else entirely."""
     results = []
     for others in (0.0, 5.0):
-        trainer = make_trainer(30, bootstrap=False, hold_out=False)
+        trainer = make_trainer(30, bootstrap=False, hold_out=False, adaptive_l2=False)
         with torch.no_grad():
             for weight in trainer.ensemble.weights:
                 weight[1:] += others
@@ -188,7 +189,8 @@ def test_the_gradients_of_the_members_are_independent() -> None:
 
 
 def test_the_number_of_members_does_not_change_a_members_gradient() -> None:
-    one, three = (make_trainer(1, members=m, bootstrap=False, hold_out=False) for m in (1, 3))  # one pair to draw
+    alike: dict[str, Any] = {"bootstrap": False, "hold_out": False, "adaptive_l2": False}
+    one, three = (make_trainer(1, members=m, **alike) for m in (1, 3))  # one pair to draw
     with torch.no_grad():
         for few, many in zip(one.ensemble.parameters(), three.ensemble.parameters(), strict=True):
             few.copy_(many[:1])
@@ -245,7 +247,7 @@ def test_without_answers_there_is_nothing_to_report_and_nothing_changes() -> Non
 
 
 def test_without_a_held_out_set_validation_is_not_measured() -> None:
-    report = make_trainer(30, hold_out=False).fit(5)
+    report = make_trainer(30, hold_out=False, adaptive_l2=False).fit(5)
     assert np.isnan([report.validation_loss, report.accuracy]).all()
     assert report.train_loss > 0
 
@@ -272,6 +274,7 @@ def test_the_same_seed_fits_the_same_and_another_does_not() -> None:
         ({"l2": -1.0}, r"-1\.0"),
         ({"hidden": (0,)}, "hidden"),
         ({"gradient_steps": -1}, "gradient steps"),
+        ({"hold_out": False}, "no-adaptive-l2"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

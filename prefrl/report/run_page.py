@@ -188,8 +188,8 @@ def _diagnostics(run: Run, draw: Drawer) -> list[Drawing]:
     drawings = []
     if measured(run.metrics, "predicted_return"):
         caption = (
-            "Two units, one shape: where the predicted return climbs and the true one falls, "
-            "the policy exploits the predictor."
+            "Two units, one shape: where the predicted return climbs and the true one falls, the policy exploits the "
+            "predictor. The predicted one is 0 for the random policy, in units of the deviation of its reward per step."
         )
         drawings.append(draw("True and predicted return", plots.return_comparison(run.metrics), caption))
     if measured(run.metrics, "reward/mean", "reward/std", "reward/correlation"):
