@@ -48,9 +48,9 @@ class PPOOptions:
     """Adam's step size at the start"""
     final_learning_rate: float | None = None
     """Adam's step size at the end, linear in between; constant by default"""
-    gamma: float = 0.99
+    gamma: float = 0.995
     """discount per step"""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.97
     """bias-variance trade-off of the advantages"""
     clip_range: float = 0.2
     """of the probability ratio"""

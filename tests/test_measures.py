@@ -126,19 +126,27 @@ def test_a_flip_right_from_the_start_is_clean_whichever_way_the_start_noise_lean
         assert (measured["turns"], measured["clean_flips"]) == (2, 2)
 
 
-def test_the_judge_counts_turning_in_the_air_in_full_on_the_foot_half_and_lying_a_fifth() -> None:
+def test_the_judge_counts_turning_in_the_air_in_full_on_the_foot_less_and_lying_least() -> None:
     half_turn = np.linspace(0, 0.5, 61)
     assert judge_backflip(segment_of(hopper_states(half_turn))) == pytest.approx(0.5)
-    assert judge_backflip(segment_of(hopper_states(half_turn, LYING))) == pytest.approx(0.1, abs=0.06)
+    assert judge_backflip(segment_of(hopper_states(half_turn, LYING))) == pytest.approx(0.15, abs=0.09)
     nodding = np.linspace(0, 0.01, 61)
-    assert judge_backflip(segment_of(hopper_states(nodding, STANDING))) == pytest.approx(0.005)
+    assert judge_backflip(segment_of(hopper_states(nodding, STANDING))) == pytest.approx(0.007)
 
 
-def test_the_judge_takes_off_forward_turns_wherever_they_happen() -> None:
+def test_the_judge_counts_the_furthest_turn_wherever_in_the_clip_it_is() -> None:
+    there_and_back = np.concatenate([np.linspace(0, 0.4, 31), np.linspace(0.4, 0, 31)])
+    assert judge_backflip(segment_of(hopper_states(there_and_back))) == pytest.approx(0.4)
+    two_attempts = np.concatenate([there_and_back, np.linspace(0, 0.3, 31)])
+    assert judge_backflip(segment_of(hopper_states(two_attempts))) == pytest.approx(0.4)
+    # What touches the floor before and after the furthest turn does not matter to it.
+    heights = np.concatenate([np.full(31, AIR), np.full(31, LYING)])
+    assert judge_backflip(segment_of(hopper_states(there_and_back, heights))) == pytest.approx(0.4)
+
+
+def test_the_judge_takes_off_forward_turns() -> None:
     for height in (AIR, LYING):
         assert judge_backflip(segment_of(hopper_states(np.linspace(0, -0.5, 61), height))) == pytest.approx(-0.5)
-    there_and_back = np.concatenate([np.linspace(0, 0.4, 31), np.linspace(0.4, 0, 31)])
-    assert judge_backflip(segment_of(hopper_states(there_and_back))) == pytest.approx(0)
 
 
 def cheetah_states(front_leg_up: NDArray[np.bool_], metres_per_step: float = 0.1) -> NDArray[np.float64]:

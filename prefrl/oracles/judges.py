@@ -23,18 +23,26 @@ def _states(segment: Segment) -> np.ndarray:
 
 
 def judge_backflip(segment: Segment) -> float:
-    """Backward revolutions, each part of them weighed by what touches the floor meanwhile.
+    """The furthest backward turn in the clip, in revolutions, less for the part of it that was done lying down.
 
-    In the air a turn counts in full, on the foot alone half (a take-off or a landing), with the body on the floor a
-    fifth: a roll beats lying still, so that there is something to start from, and a flip beats a roll. Turning
-    forwards counts against, in full.
+    The furthest turn is the largest between any two moments, so that an attempt that falls back counts as far as it
+    got. Turning in the air is worth all of it, over the foot alone (a take-off or a landing) seven tenths, with the
+    body on the floor three tenths; the turn is multiplied by the mean worth of whatever turned backwards in it. A clip
+    that turns forwards only is worth minus that turn.
     """
     qpos = _states(segment)
-    turned = np.diff(backward_revolutions(qpos))
-    body_down = touches_floor(HOPPER, qpos[1:], HOPPER_BODY).any(axis=-1)
-    airborne = (planar_kinematics(HOPPER).lowest_points(qpos[1:]) > 0.01).all(axis=-1)
-    credit = np.where(body_down, 0.2, np.where(airborne, 1.0, 0.5))
-    return float(np.where(turned > 0, credit * turned, turned).sum())
+    turned = backward_revolutions(qpos)
+    climbed = turned - np.minimum.accumulate(turned)
+    end = int(climbed.argmax())
+    start = int(turned[: end + 1].argmin())
+    if end == start:
+        return float(turned[-1] - turned[0])
+    steps = np.maximum(np.diff(turned[start : end + 1]), 0.0)
+    qpos = qpos[start + 1 : end + 1]
+    body_down = touches_floor(HOPPER, qpos, HOPPER_BODY).any(axis=-1)
+    airborne = (planar_kinematics(HOPPER).lowest_points(qpos) > 0.01).all(axis=-1)
+    worth = np.where(body_down, 0.3, np.where(airborne, 1.0, 0.7))
+    return float(climbed[end] * (worth * steps).sum() / steps.sum())
 
 
 def judge_one_leg(segment: Segment) -> float:
