@@ -147,6 +147,9 @@ def test_the_judge_counts_the_furthest_turn_wherever_in_the_clip_it_is() -> None
 def test_the_judge_takes_off_forward_turns() -> None:
     for height in (AIR, LYING):
         assert judge_backflip(segment_of(hopper_states(np.linspace(0, -0.5, 61), height))) == pytest.approx(-0.5)
+    wiggling = np.concatenate([[0.0, 0.01], np.linspace(0.01, -1, 59)])
+    assert judge_backflip(segment_of(hopper_states(wiggling))) == pytest.approx(-1)
+    assert judge_backflip(segment_of(hopper_states(np.zeros(61)))) == 0
 
 
 def cheetah_states(front_leg_up: NDArray[np.bool_], metres_per_step: float = 0.1) -> NDArray[np.float64]:

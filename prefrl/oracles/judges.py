@@ -28,15 +28,16 @@ def judge_backflip(segment: Segment) -> float:
     The furthest turn is the largest between any two moments, so that an attempt that falls back counts as far as it
     got. Turning in the air is worth all of it, over the foot alone (a take-off or a landing) seven tenths, with the
     body on the floor three tenths; the turn is multiplied by the mean worth of whatever turned backwards in it. A clip
-    that turns forwards only is worth minus that turn.
+    that turns further forwards than that, all in all, is worth minus its forward turn.
     """
     qpos = _states(segment)
     turned = backward_revolutions(qpos)
     climbed = turned - np.minimum.accumulate(turned)
     end = int(climbed.argmax())
     start = int(turned[: end + 1].argmin())
-    if end == start:
-        return float(turned[-1] - turned[0])
+    forwards = turned[0] - turned[-1]
+    if end == start or forwards > climbed[end]:
+        return float(-forwards)
     steps = np.maximum(np.diff(turned[start : end + 1]), 0.0)
     qpos = qpos[start + 1 : end + 1]
     body_down = touches_floor(HOPPER, qpos, HOPPER_BODY).any(axis=-1)
