@@ -28,6 +28,13 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor, nn
 
+from prefrl.checkpoint import (
+    State,
+    arrays_to_tensors,
+    load_optimiser_state,
+    optimiser_state,
+    tensors_to_arrays,
+)
 from prefrl.errors import UserError
 from prefrl.threads import one_torch_thread
 
@@ -105,6 +112,10 @@ class SB3VecEnv(VecEnv):
         observations, _ = self.env.reset(seed=None if seeds is None else seeds.tolist())
         self._first_seed = None
         return np.asarray(observations, dtype=np.float32)
+
+    def seed_next_reset(self, seed: int) -> None:
+        """Seed the environments at the next reset."""
+        self._first_seed = seed
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Keep the actions for step_wait."""
@@ -258,6 +269,45 @@ class Agent:
         assert isinstance(extractor, NormalisedObservations)
         extractor.mean.copy_(torch.as_tensor(mean))
         extractor.deviation.copy_(torch.as_tensor(np.where(deviation < 1e-6, 1.0, deviation)))
+
+    def state(self) -> State:
+        """Policy, value function, their optimiser, return statistics, and where the episodes are."""
+        ppo = self._ppo
+        state: State = {
+            "policy": tensors_to_arrays(ppo.policy.state_dict()),
+            "optimiser": optimiser_state(ppo.policy.optimizer),
+            "env_steps": ppo.num_timesteps,
+            "updates": ppo._n_updates,
+            "observations": ppo._last_obs,
+            "episode_starts": ppo._last_episode_starts,
+        }
+        if isinstance(ppo.env, VecNormalize):
+            statistics = ppo.env.ret_rms
+            state["returns"] = {
+                **{"mean": np.array(statistics.mean), "var": np.array(statistics.var), "count": statistics.count},
+                "running": ppo.env.returns.copy(),
+            }
+        return state
+
+    def load_state(self, state: State) -> None:
+        """Undo `state`."""
+        ppo = self._ppo
+        ppo.policy.load_state_dict(arrays_to_tensors(state["policy"]))
+        load_optimiser_state(ppo.policy.optimizer, state["optimiser"])
+        ppo.num_timesteps, ppo._n_updates = state["env_steps"], state["updates"]
+        ppo._last_obs, ppo._last_episode_starts = state["observations"].copy(), state["episode_starts"].copy()
+        if isinstance(ppo.env, VecNormalize):
+            returns, statistics = state["returns"], ppo.env.ret_rms
+            statistics.mean, statistics.var, statistics.count = returns["mean"], returns["var"], returns["count"]
+            ppo.env.returns = returns["running"].copy()
+
+    def restart_episodes(self, seed: int) -> None:
+        """Reset all environments, where their state cannot be restored."""
+        ppo = self._ppo
+        assert ppo.env is not None
+        self._env.seed_next_reset(seed)
+        ppo._last_obs = ppo.env.reset()  # type: ignore[assignment]
+        ppo._last_episode_starts = np.ones(self._env.num_envs, dtype=np.bool_)
 
     def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
         """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""

@@ -1,4 +1,4 @@
-"""The command line: `prefrl train`, `watch`, `report`, `tasks`, `bench`."""
+"""The command line: `prefrl train`, `resume`, `watch`, `report`, `tasks`, `bench`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ from prefrl.run_directory import read_json
 from prefrl.tasks import TASKS
 
 PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run from its last checkpoint, as if nothing had happened."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run"""
+    steps: Count | None = None
+    """environment steps of the whole run; those it was started with by default"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Tasks:
 
 Command = (
     Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a policy from comparisons.")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
@@ -114,6 +125,8 @@ def _parse(arguments: list[str]) -> object:
 def _run(command: object) -> int:
     if isinstance(command, TrainConfig):
         _train(command)
+    elif isinstance(command, Resume):
+        _resume(command)
     elif isinstance(command, Watch):
         evaluation, video = run.watch(command.run, command.episodes, command.actions == "deterministic", command.seed)
         _print_evaluation(evaluation)
@@ -132,10 +145,25 @@ def _run(command: object) -> int:
 
 def _train(config: TrainConfig) -> None:
     config = config.resolved()
-    shown = _LiveProgress(config) if sys.stdout.isatty() else _PlainProgress(config)
     print(f"{config.task} in {config.run_dir}", flush=True)
-    with shown:
+    with _progress(config) as shown:
         path = run.train(config, shown.update)
+    _print_result(path)
+
+
+def _resume(command: Resume) -> None:
+    config = run.configuration(command.run, command.steps)
+    print(f"{config.task} in {config.run_dir}", flush=True)
+    with _progress(config) as shown:
+        path = run.resume(command.run, command.steps, shown.update)
+    _print_result(path)
+
+
+def _progress(config: TrainConfig) -> _LiveProgress | _PlainProgress:
+    return _LiveProgress(config) if sys.stdout.isatty() else _PlainProgress(config)
+
+
+def _print_result(path: Path) -> None:
     evaluation = read_json(path / "evaluation.json")
     print(f"true return {evaluation['true_return']['mean']:.1f} ± {evaluation['true_return']['std']:.1f}", end="")
     for name, values in evaluation["measures"].items():

@@ -70,6 +70,12 @@ class Comparisons:
                 self._rows_of.setdefault(answer.id, []).append(self._added)
                 self._add(query, i, j, mu, copies)
 
+    def restore_copies(self, copies: NDArray[np.int64]) -> None:
+        """Set how often each pair is in each member's sample, as it was drawn when the pair first came."""
+        if copies.shape != (self.members, len(self)):
+            raise UserError(f"a checkpoint's bootstrap is of {copies.shape[1]} pairs, the answers give {len(self)}")
+        self.copies[:, : len(self)] = copies
+
     def _forget(self, answer_id: int) -> None:
         """Take back an answer: without an opinion μ its pairs weigh nothing."""
         for added in self._rows_of.pop(answer_id, []):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
 import tyro
 
 from prefrl.agent import PPOOptions
@@ -102,6 +103,8 @@ class TrainConfig:
     """folder to leave the run in, which must not exist; runs/TASK-FEEDBACK-SEED by default"""
     threads: Count | None = None
     """cores to use; all by default"""
+    checkpoint_minutes: float = 1.0
+    """minutes from one checkpoint to the next, to resume from; 0 after every iteration"""
     evaluation_episodes: Count = 10
     """episodes of the final evaluation"""
     video: bool = True
@@ -140,6 +143,8 @@ class TrainConfig:
             run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{self.feedback}-{self.seed}",
             queries=replace(self.queries, segment_steps=segment_steps),
         )
+        if not 0 <= self.checkpoint_minutes < math.inf:
+            raise UserError(f"{self.checkpoint_minutes} minutes between checkpoints; give a number of 0 or more")
         if self.evaluation_episodes < 1:
             raise UserError("0 evaluation episodes; a run is judged by at least 1")
         if self.steps < self.iteration_steps:
@@ -202,6 +207,24 @@ def default_config(task: str) -> TrainConfig:
     """The run that `prefrl train TASK` starts without further options; TASK is a name or a gymnasium id."""
     names = {row.gymnasium_id: row.name for row in TASKS.values()}
     return TrainConfig(task, **TASK_DEFAULTS.get(names.get(task, task), {}))
+
+
+def config_from_json(options: dict[str, Any], source: Path) -> TrainConfig:
+    """The run that `dataclasses.asdict` of a resolved configuration says, as it stands in config.json.
+
+    Args:
+        options: what was read.
+        source: where from, for the error.
+
+    Raises:
+        UserError: an option is missing, of the wrong type, or impossible.
+    """
+    try:
+        return pydantic.TypeAdapter(TrainConfig).validate_python(options)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UserError(f"{source} is no configuration of a run: {name}: {first['msg']}") from error
 
 
 def _file_name(name: str) -> str:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,23 +18,29 @@ from typing import Any
 import numpy as np
 
 from prefrl.agent import Agent
+from prefrl.checkpoint import State, global_random_state, load_global_random_state
 from prefrl.config import TrainConfig
+from prefrl.errors import UserError
 from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Oracle
 from prefrl.oracles.synthetic import SyntheticOracle, true_return
-from prefrl.preferences import PreferenceStore
+from prefrl.preferences import Answer, PreferenceStore
 from prefrl.queries import Query, most_disputed, pair_up
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
 from prefrl.segments import cut_segments
+from prefrl.simulation import MujocoVectorEnv
+
+log = logging.getLogger("prefrl")
 
 STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo")
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
 DIAGNOSED_ENVIRONMENTS = 16  # whose steps the predicted reward's metrics are taken over
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
+ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
 
 
@@ -86,6 +93,9 @@ class PreferenceLoop:
         config: a resolved configuration.
         store: keeps what is asked and answered; not needed without feedback.
         oracle: answers; the configuration's synthetic one by default.
+        state: of an earlier loop with the same configuration and store, to go on from bit for bit. What that loop
+            asked and was answered later, before it was interrupted, is in the store; it is asked again here, found
+            there, and not stored twice.
 
     Attributes:
         agent, ensemble, trainer, recorder: the parts, for a notebook to look at; ensemble and trainer are None
@@ -93,7 +103,13 @@ class PreferenceLoop:
         labels_asked, labels_answered: so far.
     """
 
-    def __init__(self, config: TrainConfig, store: PreferenceStore | None = None, oracle: Oracle | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: PreferenceStore | None = None,
+        oracle: Oracle | None = None,
+        state: State | None = None,
+    ) -> None:
         self.config, self.store = config, store
         query_seed, fit_seed, oracle_seed, sample_seed = np.random.SeedSequence(config.seed).spawn(4)
         self._query_rng = np.random.default_rng(query_seed)
@@ -107,7 +123,10 @@ class PreferenceLoop:
         )
         self._clock = StageClock()
         self.labels_asked = self.labels_answered = 0
+        self._answers_taken = 0  # with those that another one supersedes
         self._asked: dict[int | None, Query] = {}  # by id
+        self._queries_ahead: deque[Query] = deque()
+        self._answers_ahead: dict[int, Answer] = {}  # by query
         self.ensemble: RewardEnsemble | None = None
         self.trainer: RewardTrainer | None = None
         trained_on: Any = self.recorder
@@ -124,20 +143,96 @@ class PreferenceLoop:
                 seed=config.seed,
             )
             self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
-            self._asked = {query.id: query for query in store.queries()}
-            known = store.answers()
-            self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in known)
-            self.labels_asked, self.labels_answered = len(self._asked), len(known)
+            self._take_stored(store, state)
             self.oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
             trained_on = VectorPredictedReward(self.recorder, self.ensemble)
         self._trained_on = trained_on
-        self._reference = (np.empty(0), np.empty(0))
+        self._reference: tuple[np.ndarray, ...] = (np.empty(0), np.empty(0))
         self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
+        self._started = False
+        if state is not None:
+            self._load_state(state)
+
+    def _take_stored(self, store: PreferenceStore, state: State | None) -> None:
+        """Queries and answers of the store, up to a state's; the later ones wait until they are asked again."""
+        assert self.trainer is not None
+        queries, answers = store.queries(), store.answers(include_superseded=state is not None)
+        asked, answered = (state["labels_asked"], state["answers_taken"]) if state else (len(queries), len(answers))
+        if len(queries) < asked or len(answers) < answered:
+            raise UserError(
+                f"{store.location} holds {len(queries)} queries and {len(answers)} answers, the checkpoint knows of "
+                f"{asked} and {answered}; restore the file from a copy"
+            )
+        self._asked = {query.id: query for query in queries[:asked]}
+        self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers[:answered])
+        self.labels_asked, self.labels_answered = asked, state["labels_answered"] if state else answered
+        self._answers_taken = answered
+        self._queries_ahead = deque(queries[asked:])
+        self._answers_ahead = {answer.query_id: answer for answer in answers[answered:]}
+
+    def state(self) -> State:
+        """Everything that the next iterations depend on, between two of them; the store keeps the rest."""
+        state: State = {
+            "random": global_random_state(),
+            "env": self.env.unwrapped.state() if isinstance(self.env.unwrapped, MujocoVectorEnv) else None,
+            "recorder": self.recorder.state(),
+            "agent": self.agent.state(),
+            "moments": self._moments.state(),
+            "recent": [{name: getattr(rollout, name) for name in ROLLOUT_FIELDS} for rollout in self._recent],
+            "query_rng": self._query_rng.bit_generator.state,
+            "sample_rng": self._sample_rng.bit_generator.state,
+            "labels_asked": self.labels_asked,
+            "labels_answered": self.labels_answered,
+            "answers_taken": self._answers_taken,
+        }
+        if self.trainer is not None:
+            state |= {"trainer": self.trainer.state(), "oracle": self.oracle.state(), "reference": self._reference}
+        return state
+
+    def _load_state(self, state: State) -> None:
+        self._started = True
+        self.agent.load_state(state["agent"])
+        self._moments.load_state(state["moments"])
+        self._recent.extend(Rollout(**{**each, "episode_returns": ()}) for each in state["recent"])
+        self._query_rng.bit_generator.state = state["query_rng"]
+        self._sample_rng.bit_generator.state = state["sample_rng"]
+        if self.trainer is not None:
+            self.trainer.load_state(state["trainer"])
+            self.oracle.load_state(state["oracle"])
+            self._reference = tuple(state["reference"])
+        if isinstance(self.env.unwrapped, MujocoVectorEnv):
+            self.env.unwrapped.load_state(state["env"])
+            self.recorder.load_state(state["recorder"])
+            if self.ensemble is not None:
+                self._trained_on.observations = state["recorder"]["observations"]
+        else:
+            self._restart_episodes(state)
+        load_global_random_state(state["random"])
+
+    def _restart_episodes(self, state: State) -> None:
+        """Where the environments cannot restore their state: new episodes, and what was asked since counts as asked."""
+        log.warning(
+            "%s has no state to restore: its episodes start anew, so the run goes on, but not bit for bit",
+            self.config.task,
+        )
+        self.recorder.env_steps = state["recorder"]["env_steps"]
+        self.agent.restart_episodes(self.recorder.env_steps)
+        if self.trainer is not None:
+            asked = list(self._queries_ahead)
+            self._asked |= {query.id: query for query in asked}
+            answers = list(self._answers_ahead.values())
+            self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers)
+            self.labels_asked += len(asked)
+            self.labels_answered += len(answers)
+            self._answers_taken += len(answers)
+            self._queries_ahead.clear()
+            self._answers_ahead.clear()
 
     def iterations(self) -> Iterator[IterationReport]:
         """Run to the configured number of steps, one report per iteration."""
-        if self.config.feedback != "none":
+        if self.config.feedback != "none" and not self._started:
             self._start_from_random_policy()
+        self._started = True
         while self.agent.env_steps < self.config.steps:
             began = time.perf_counter()
             rollout = self._collect()
@@ -212,10 +307,23 @@ class PreferenceLoop:
     def _ask(self, queries: list[Query]) -> None:
         with self._clock.stage("label"):
             assert self.store is not None
-            stored = self.store.add_queries(queries)
+            stored = self._store(queries)
             self.labels_asked += len(stored)
             self._asked |= {query.id: query for query in stored}
             self.oracle.submit(stored)
+
+    def _store(self, queries: list[Query]) -> list[Query]:
+        """With their ids; what the store holds from before an interruption is not stored again."""
+        assert self.store is not None
+        again = [self._queries_ahead.popleft() for _ in range(min(len(queries), len(self._queries_ahead)))]
+        for query, known in zip(queries, again, strict=False):
+            for segment, stored in zip(query.segments, known.segments, strict=True):
+                if not np.array_equal(segment.observations, stored.observations):
+                    raise UserError(
+                        f"query {known.id} in {self.store.location} is not what this run asks again after its "
+                        "checkpoint; resume on the machine, versions and threads it was started with"
+                    )
+        return again + self.store.add_queries(queries[len(again) :])
 
     def _take_answers(self) -> None:
         """Those that have come in by now, to whatever was asked; the policy waits for none."""
@@ -224,7 +332,10 @@ class PreferenceLoop:
             assert self.trainer is not None
             answers = self.oracle.collect()
             if answers:
-                answers = self.store.add_answers(answers)
+                again = [self._answers_ahead.pop(answer.query_id, None) for answer in answers]
+                new = iter(self.store.add_answers([a for a, known in zip(answers, again, strict=True) if not known]))
+                answers = [known or next(new) for known in again]
+                self._answers_taken += len(answers)
                 self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers)
                 self.labels_answered += len(answers)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,3 +34,11 @@ class RunningMoments:
         self._squares += ((rows - mean) ** 2).sum(axis=0) + difference**2 * self.count * len(rows) / total
         self.mean += difference * len(rows) / total
         self.count = total
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"count": self.count, "mean": self.mean.copy(), "squares": self._squares.copy()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        self.count, self.mean, self._squares = state["count"], state["mean"].copy(), state["squares"].copy()

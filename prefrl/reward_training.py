@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prefrl.checkpoint import State, arrays_to_tensors, load_optimiser_state, optimiser_state, tensors_to_arrays
 from prefrl.comparisons import LABEL_BUFFER, Comparisons
 from prefrl.errors import UserError
 from prefrl.reward_model import RewardEnsemble, preference_loss
@@ -135,6 +136,27 @@ class RewardTrainer:
             loss.sum().backward()
             self.optimiser.step()
         return self._measure()
+
+    def state(self) -> State:
+        """The fit between two calls, without the answers themselves, which the preference store has."""
+        return {
+            "ensemble": tensors_to_arrays(self.ensemble.state_dict()),
+            "optimiser": optimiser_state(self.optimiser),
+            "l2": self.l2.copy(),
+            "train_loss": self._train_loss.copy(),
+            "validation_loss": self._validation_loss.copy(),
+            "copies": self.comparisons.copies[:, : len(self.comparisons)].copy(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state(self, state: State) -> None:
+        """Undo `state`; `comparisons` must hold the same answers already."""
+        self.ensemble.load_state_dict(arrays_to_tensors(state["ensemble"]))
+        load_optimiser_state(self.optimiser, state["optimiser"])
+        self.l2, self._train_loss = state["l2"].copy(), state["train_loss"].copy()
+        self._validation_loss = state["validation_loss"].copy()
+        self.comparisons.restore_copies(state["copies"])
+        self._rng.bit_generator.state = state["rng"]
 
     def predicted_returns(self, rows: Tensor) -> Tensor:
         """Raw predicted returns of both segments of each member's own pairs: (members, B) rows -> (members, B, 2)."""

@@ -73,17 +73,18 @@ class VectorPredictedReward(VectorWrapper):
     def __init__(self, env: VectorEnv, predictor: RewardEnsemble | Path | str) -> None:
         super().__init__(env)
         self.predictor = _load(predictor, env)
+        self.observations: NDArray[Any] = np.empty(0)  # (n, obs_dim), of now
         self.seconds = 0.0  # spent predicting
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[Any], dict[str, Any]]:
         """Start all episodes."""
-        self._observations, info = self.env.reset(**kwargs)
-        return self._observations, info
+        self.observations, info = self.env.reset(**kwargs)
+        return self.observations, info
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the environments; rewards are r̂(observations before, actions), (n,) float32."""
         began = time.perf_counter()
-        predicted = self.predictor.predict(self._observations, encode_actions(self.single_action_space, actions))
+        predicted = self.predictor.predict(self.observations, encode_actions(self.single_action_space, actions))
         self.seconds += time.perf_counter() - began
-        self._observations, rewards, terminations, truncations, info = self.env.step(actions)
-        return self._observations, predicted, terminations, truncations, {**info, "true_reward": rewards}
+        self.observations, rewards, terminations, truncations, info = self.env.step(actions)
+        return self.observations, predicted, terminations, truncations, {**info, "true_reward": rewards}

@@ -161,6 +161,23 @@ class RolloutRecorder(VectorWrapper):
                 "mend the environment, the run stops here"
             )
 
+    def state(self) -> dict[str, Any]:
+        """Where the episodes are, between two rollouts."""
+        assert not self._steps, "a checkpoint is taken between rollouts"
+        return {
+            "observations": self._observations,
+            "starts": self._starts,
+            "running_returns": self._running_returns.copy(),
+            "lengths": self._lengths.copy(),
+            "env_steps": self.env_steps,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        self._observations, self._starts = state["observations"], state["starts"]
+        self._running_returns, self._lengths = state["running_returns"].copy(), state["lengths"].copy()
+        self.env_steps = state["env_steps"]
+
     def take(self) -> Rollout:
         """All steps since the last call."""
         observations, actions, rewards, starts, qpos, qvel = zip(*self._steps, strict=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import gymnasium
 import numpy as np
 
 from prefrl.agent import SavedPolicy
+from prefrl.checkpoint import State, load_checkpoint, save_checkpoint
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
-from prefrl.config import TrainConfig
+from prefrl.config import TrainConfig, config_from_json
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation, Policy, evaluate
@@ -29,6 +32,7 @@ log = logging.getLogger("prefrl")
 
 MILESTONES = {25: 0.25, 50: 0.5, 75: 0.75}  # per cent of the run: a short evaluation and a video
 MILESTONE_EPISODES = 4
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Progress:
 
 
 class Stopped(Exception):
-    """The user pressed Ctrl-C; what was learnt so far is saved."""
+    """The user pressed Ctrl-C, or the machine wants to stop; what was learnt so far is saved."""
 
 
 def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda progress: None) -> Path:
@@ -56,48 +60,131 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     spec = config.environment()
     if spec.task is None:
         spec.make(1).close()  # what cannot be used is refused before it has a folder
-    directory = RunDirectory(config)
-    stopped = False
-    run: _Run | None = None
+    return _carry_out(config, RunDirectory(config), on_progress, None)
+
+
+def resume(
+    run_dir: Path, steps: int | None = None, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> Path:
+    """Go on with an interrupted run from its last checkpoint, as if nothing had happened.
+
+    Args:
+        run_dir: the run's folder.
+        steps: go on to this many environment steps, beyond those it was started with.
+        on_progress: called after every iteration.
+
+    Raises:
+        UserError: the folder holds no run with a checkpoint, another process is running it, or it has nothing to do.
+        Stopped: Ctrl-C.
+    """
+    config = configuration(run_dir, steps)
+    directory = RunDirectory(config, resume=True)
     try:
-        run = _Run(config, directory, on_progress)
-        try:
-            run.train()
-        except KeyboardInterrupt:
-            stopped = True
+        state, torn = load_checkpoint(run_dir / "checkpoint")
+        for line in torn:
+            log.warning("%s", line)
+        reached = state["loop"]["agent"]["env_steps"]
+        if config.steps <= reached:
+            raise UserError(f"{run_dir} has come to {reached} steps already; go further with --steps")
+    except BaseException:
+        directory.release()
+        raise
+    return _carry_out(config, directory, on_progress, state)
+
+
+def configuration(run_dir: Path, steps: int | None = None) -> TrainConfig:
+    """What a run directory was, or is to be, run with.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    written = read_json(run_dir / "config.json")
+    config = config_from_json(written.get("options", {}), run_dir / "config.json")
+    return replace(config, run_dir=run_dir, steps=steps or config.steps).resolved()
+
+
+def _carry_out(
+    config: TrainConfig, directory: RunDirectory, on_progress: Callable[[Progress], None], state: State | None
+) -> Path:
+    run: _Run | None = None
+    stopped = False
+    try:
+        with StopSignals() as stop:
+            run = _Run(config, directory, on_progress, stop, state)
+            try:
+                stopped = run.train()
+            except KeyboardInterrupt:
+                stopped = True
         run.finish("stopped" if stopped else "done", f"stopped at {run.env_steps} steps" if stopped else "")
     except BaseException as error:
-        directory.set_status("failed", run.env_steps if run else 0, str(error) or type(error).__name__)
+        ended = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        directory.set_status(ended, run.env_steps if run else 0, str(error) or type(error).__name__)
         if run is not None:
             run.close()
             run.save()
         raise
+    finally:
+        directory.release()
     if stopped:
-        raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}")
+        further = f"; prefrl resume {directory.path} goes on" if (directory.path / "checkpoint").exists() else ""
+        raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}{further}")
     return directory.path
 
 
+class StopSignals:
+    """SIGINT and SIGTERM ask the run to stop after the iteration; a second one stops it at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._before = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        log.warning("stopping after this iteration; once more stops at once")
+
+
 class _Run:
-    def __init__(self, config: TrainConfig, directory: RunDirectory, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        directory: RunDirectory,
+        on_progress: Callable[[Progress], None],
+        stop: StopSignals,
+        state: State | None,
+    ) -> None:
         self.config, self.directory, self.path = config, directory, directory.path
-        self._on_progress = on_progress
+        self._on_progress, self._stop = on_progress, stop
         self._spec = config.environment()
-        self._metrics = MetricsWriter(self.path)
+        reached = state["loop"]["agent"]["env_steps"] if state else 0
+        directory.begin(reached)
+        self._metrics = MetricsWriter(self.path, reached)
         self._store = (
             PreferenceStore(self.path / "preferences.db", task=config.task) if config.feedback != "none" else None
         )
-        self._loop = PreferenceLoop(config, self._store)
-        self._began = time.perf_counter()
-        self._milestones = dict(MILESTONES)
-        self._last_return = float("nan")
+        self._loop = PreferenceLoop(config, self._store, state=state["loop"] if state else None)
+        self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
+        self._milestones = {percent: share for percent, share in MILESTONES.items() if reached < share * config.steps}
+        self._last_return = state["last_return"] if state else float("nan")
+        self._checkpointed = time.perf_counter()
 
     @property
     def env_steps(self) -> int:
         """Environment steps so far."""
         return self._loop.agent.env_steps
 
-    def train(self) -> None:
-        """Run the loop, noting metrics and milestones."""
+    def train(self) -> bool:
+        """Run the loop, noting metrics, milestones and checkpoints; returns whether it was asked to stop early."""
         for report in self._loop.iterations():
             metrics = {"seconds": time.perf_counter() - self._began, **report.metrics}
             self._metrics.write(report.env_steps, metrics)
@@ -107,6 +194,22 @@ class _Run:
                 Progress(report.env_steps, self._loop.labels_answered, self._last_return, metrics["steps_per_second"])
             )
             self._milestone(report.env_steps)
+            last = report.env_steps >= self.config.steps
+            since = time.perf_counter() - self._checkpointed
+            if last or self._stop.requested or since >= 60 * self.config.checkpoint_minutes:
+                self._checkpoint()
+            if self._stop.requested and not last:
+                return True
+        return False
+
+    def _checkpoint(self) -> None:
+        state = {
+            "loop": self._loop.state(),
+            "seconds": time.perf_counter() - self._began,
+            "last_return": self._last_return,
+        }
+        save_checkpoint(self.path / "checkpoint", self.env_steps, state)
+        self._checkpointed = time.perf_counter()
 
     def _milestone(self, env_steps: int) -> None:
         reached = [percent for percent, share in self._milestones.items() if env_steps >= share * self.config.steps]

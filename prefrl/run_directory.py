@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import socket
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
 
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
 
+EVENTS = "events.out.tfevents."  # how TensorBoard's files begin
 VERSIONED = ("prefrl", "gymnasium", "mujoco", "numpy", "stable-baselines3", "torch")
 
 
@@ -46,27 +50,39 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class RunDirectory:
-    """Creates and writes `runs/NAME/`.
+    """Creates and writes `runs/NAME/`, which belongs to one process at a time.
 
     Args:
         config: a resolved configuration.
+        resume: the folder exists already, and the run goes on in it.
 
     Raises:
-        UserError: the folder exists already or cannot be written.
+        UserError: the folder exists already or cannot be written; with `resume`, another process is running it.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, resume: bool = False) -> None:
         assert config.run_dir is not None
         self.path, self._config = config.run_dir, config
         try:
-            self.path.mkdir(parents=True)
-            (self.path / "videos").mkdir()
+            if not resume:
+                self.path.mkdir(parents=True)
+                (self.path / "videos").mkdir()
+            self._lock = _take_lock(self.path)
         except FileExistsError as error:
-            raise UserError(f"{error.filename} exists already; give another --run-dir, or remove it first") from error
+            raise UserError(_exists(self.path, str(error.filename))) from error
         except OSError as error:
-            raise UserError(f"cannot create {self.path}: {error.strerror}; give another --run-dir") from error
-        write_json(self.path / "config.json", describe(config))
-        self.set_status("running", 0)
+            verb = "go on in" if resume else "create"
+            raise UserError(f"cannot {verb} {self.path}: {error.strerror}; give another --run-dir") from error
+        self._about = {**read_json(self.path / "config.json"), **_options(config)} if resume else describe(config)
+
+    def begin(self, env_steps: int) -> None:
+        """Write the configuration, and that the run is running."""
+        write_json(self.path / "config.json", self._about)
+        self.set_status("running", env_steps)
+
+    def release(self) -> None:
+        """Let another process have the folder."""
+        self._lock.close()
 
     def set_status(self, state: str, env_steps: int, message: str = "") -> None:
         """State is running, done, failed or stopped."""
@@ -80,19 +96,51 @@ class RunDirectory:
         write_json(self.path / "status.json", status)
 
 
-def describe(config: TrainConfig) -> dict[str, Any]:
-    """Everything that made a run: resolved options, versions, revision and machine."""
+def _take_lock(path: Path) -> TextIO:
+    """The folder's lock, held until the file is closed or this process ends, however it ends.
+
+    Raises:
+        UserError: another process has it.
+    """
+    file = (path / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise UserError(f"{path} is being run by {owner}; stop that one first") from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+def _exists(path: Path, name: str) -> str:
+    if (path / "checkpoint").is_dir():
+        return f"{name} exists already; go on with prefrl resume {path}, give another --run-dir, or remove it first"
+    return f"{name} exists already; give another --run-dir, or remove it first"
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
     return {
         "task": config.task,
         "seed": config.seed,
         "steps": config.steps,
         "labels": config.labels if config.feedback != "none" else 0,
         "feedback": config.feedback,
+        "options": dataclasses.asdict(config),
+    }
+
+
+def describe(config: TrainConfig) -> dict[str, Any]:
+    """Everything that made a run: resolved options, versions, revision and machine."""
+    return {
+        **_options(config),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in VERSIONED},
         "git_revision": _git_revision(),
         "machine": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
-        "options": dataclasses.asdict(config),
     }
 
 
@@ -122,12 +170,34 @@ class MetricsWriter:
     """One row per iteration to metrics.csv and TensorBoard; x = environment steps.
 
     The columns are those of the first row. NaN becomes an empty cell.
+
+    Args:
+        path: the run's folder.
+        upto: go on after this many environment steps; what was written of later ones is dropped from both.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = (path / "metrics.csv").open("w", newline="")
-        self._tensorboard = SummaryWriter(str(path))
+    def __init__(self, path: Path, upto: int = 0) -> None:
         self._columns: list[str] = []
+        kept = self._kept_rows(path / "metrics.csv", upto) if upto else []
+        events = _kept_events(path, upto) if upto else []
+        unfinished = path / "metrics.csv.unfinished"
+        with unfinished.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+        unfinished.replace(path / "metrics.csv")
+        self._file = (path / "metrics.csv").open("a", newline="")
+        for old in path.glob(f"{EVENTS}*"):
+            old.unlink()
+        self._tensorboard = SummaryWriter(str(path))
+        writer: Any = self._tensorboard.file_writer
+        for event in events:
+            writer.event_writer.add_event(event)
+
+    def _kept_rows(self, path: Path, upto: int) -> list[list[str]]:
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        self._columns = rows[0] if rows else []
+        # The last row may be torn: then it is of a step that comes again.
+        return [self._columns, *(row for row in rows[1:] if len(row) == len(self._columns) and int(row[0]) <= upto)]
 
     def write(self, env_steps: int, row: Mapping[str, float]) -> None:
         """Append and flush."""
@@ -147,3 +217,9 @@ class MetricsWriter:
         """Flush and close both."""
         self._file.close()
         self._tensorboard.close()
+
+
+def _kept_events(path: Path, upto: int) -> list[Any]:
+    """TensorBoard's events of the first `upto` steps."""
+    events = [event for old in sorted(path.glob(f"{EVENTS}*")) for event in LegacyEventFileLoader(str(old)).Load()]
+    return [event for event in events if event.HasField("summary") and event.step <= upto]

@@ -137,6 +137,23 @@ class MujocoVectorEnv(VectorEnv):
             observations = self._observe()
         return observations, rewards, np.zeros(self.num_envs, dtype=np.bool_), truncations, info
 
+    def state(self) -> dict[str, Any]:
+        """Everything that the next steps depend on: physics with the solver's warm start, ages, random generators."""
+        size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
+        physics = np.empty((self.num_envs, size))
+        for row, data in zip(physics, self._data, strict=True):
+            mujoco.mj_getState(self.model, data, row, mujoco.mjtState.mjSTATE_INTEGRATION)
+        return {"physics": physics, "age": self._age.copy(), "rngs": [rng.bit_generator.state for rng in self._rngs]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned: the same actions then lead to the same states, bit for bit."""
+        for i, (row, data) in enumerate(zip(state["physics"], self._data, strict=True)):
+            mujoco.mj_setState(self.model, data, row, mujoco.mjtState.mjSTATE_INTEGRATION)
+            self._rngs[i].bit_generator.state = state["rngs"][i]
+        self._age = state["age"].copy()
+        self._started = True
+        self._gather()
+
     def _advance(self, chunk: range, actions: NDArray[np.floating]) -> None:
         model, frame_skip, step = self.model, self.frame_skip, mujoco.mj_step
         for i in chunk:

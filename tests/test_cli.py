@@ -190,8 +190,10 @@ def test_ctrl_c_saves_the_run_and_says_where(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert err.startswith("prefrl: stopped at")
-    assert err.strip().endswith("saved in run")
+    asked, stopped = err.splitlines()
+    assert asked == "stopping after this iteration; once more stops at once"
+    assert stopped.startswith("prefrl: stopped at")
+    assert stopped.endswith("saved in run; prefrl resume run goes on")
     assert "Traceback" not in err
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"
     assert (tmp_path / "run" / "policy.zip").exists()

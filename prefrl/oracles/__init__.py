@@ -6,7 +6,7 @@ Takes queries.Query as the PreferenceStore returned them, with ids; gives prefer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from prefrl.preferences import Answer
 from prefrl.queries import Query
@@ -20,3 +20,9 @@ class Oracle(Protocol):
 
     def collect(self) -> list[Answer]:
         """The answers that have come in since the last call, each once; an empty list if there are none."""
+
+    def state(self) -> dict[str, Any]:
+        """What its later answers depend on, for a checkpoint."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,15 @@ class SyntheticOracle:
         """The answers since the last call, in the order of the queries."""
         answers, self._answers = self._answers, []
         return answers
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint, which is taken when all answers are collected."""
+        assert not self._answers
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        self.rng.bit_generator.state = state["rng"]
 
     def _answer(self, query: Query) -> Answer:
         if query.id is None:

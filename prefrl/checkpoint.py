@@ -1,0 +1,165 @@
+"""Everything a run needs to go on as if nothing had happened, in RUN/checkpoint/.
+
+Takes the state of loop.PreferenceLoop: nested dictionaries and lists of arrays, numbers and texts. Nothing is pickled,
+so opening somebody else's checkpoint executes nothing. Each one is a folder of its own, written beside the others,
+synced to the disk and then renamed: whenever the machine stops, there is a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from prefrl.errors import UserError
+
+State = dict[str, Any]
+
+KEPT = 2
+ARRAYS, VALUES, CHECKSUMS = "arrays.npz", "values.json", "checksums.json"
+ARRAY = "array in arrays.npz"  # the key of a dictionary that stands for an array
+
+
+def save_checkpoint(folder: Path, env_steps: int, state: State) -> Path:
+    """Write a state and keep the last two.
+
+    Args:
+        folder: RUN/checkpoint.
+        env_steps: of the run; names the checkpoint.
+        state: what `load_checkpoint` returns again, except that tuples come back as lists.
+    """
+    folder.mkdir(exist_ok=True)
+    for unfinished in folder.glob("unfinished-*"):  # of a process that was killed
+        shutil.rmtree(unfinished)
+    path, unfinished = folder / f"{env_steps:012d}", folder / f"unfinished-{env_steps}"
+    unfinished.mkdir()
+    arrays: dict[str, np.ndarray] = {}
+    values = json.dumps(_without_arrays(state, arrays, ""))
+    np.savez(unfinished / ARRAYS, **arrays)  # type: ignore[arg-type]
+    (unfinished / VALUES).write_text(values)
+    (unfinished / CHECKSUMS).write_text(json.dumps({name: _checksum(unfinished / name) for name in (ARRAYS, VALUES)}))
+    for name in (ARRAYS, VALUES, CHECKSUMS, "."):
+        _sync(unfinished / name)
+    if path.exists():  # the run was at this very step before
+        shutil.rmtree(path)
+    unfinished.rename(path)
+    _sync(folder)
+    for old in checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All there are, oldest first."""
+    return sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
+
+
+def load_checkpoint(folder: Path) -> tuple[State, list[str]]:
+    """The newest whole state, and a line on each newer one that is torn.
+
+    Raises:
+        UserError: there is none.
+    """
+    torn: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            return _load(path), torn
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            torn.append(f"{path} is torn ({reason}); going on from the one before")
+    found = f"; {torn[-1]}" if torn else ""
+    raise UserError(f"{folder} holds no whole checkpoint to resume from; start the run again{found}")
+
+
+def _load(path: Path) -> State:
+    checksums = json.loads((path / CHECKSUMS).read_text())
+    for name in (ARRAYS, VALUES):
+        if checksums[name] != _checksum(path / name):
+            raise ValueError(f"{name} does not match its checksum")
+    with np.load(path / ARRAYS, allow_pickle=False) as arrays:
+        state = _with_arrays(json.loads((path / VALUES).read_text()), dict(arrays))
+    if not isinstance(state, dict):
+        raise ValueError(f"{VALUES} holds no dictionary")
+    return state
+
+
+def _without_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
+    """The same with names in place of arrays, which are moved to `arrays`."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {ARRAY: name}
+    if isinstance(value, dict):
+        return {key: _without_arrays(each, arrays, f"{name}/{key}") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_arrays(each, arrays, f"{name}/{i}") for i, each in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {ARRAY}:
+            return arrays[value[ARRAY]]
+        return {key: _with_arrays(each, arrays) for key, each in value.items()}
+    return [_with_arrays(each, arrays) for each in value] if isinstance(value, list) else value
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tensors_to_arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Copies of a module's state_dict."""
+    return {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
+
+
+def arrays_to_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """What `tensors_to_arrays` was given."""
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> State:
+    """Moments and step count of each parameter."""
+    return {str(i): tensors_to_arrays(moments) for i, moments in optimiser.state_dict()["state"].items()}
+
+
+def load_optimiser_state(optimiser: torch.optim.Optimizer, state: State) -> None:
+    """Undo `optimiser_state`; the options stay the optimiser's own."""
+    moments = {int(i): arrays_to_tensors(arrays) for i, arrays in state.items()}
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def global_random_state() -> State:
+    """The generators that Stable-Baselines3 and torch draw from: Python's, NumPy's and torch's own."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002  Stable-Baselines3 draws from it
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, keys, position, has_gauss, cached],
+        "torch": torch.get_rng_state().numpy(),
+    }
+
+
+def load_global_random_state(state: State) -> None:
+    """Undo `global_random_state`."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(state["torch"].copy()))

@@ -1,0 +1,219 @@
+"""Interrupted and resumed, a run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import probes  # noqa: F401  registers its environments
+import pytest
+import safetensors.numpy
+import torch
+from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+from prefrl.agent import PPOOptions
+from prefrl.config import OracleOptions, QueryOptions, TrainConfig
+from prefrl.errors import UserError
+from prefrl.preferences import PreferenceStore
+from prefrl.reward_training import RewardOptions
+from prefrl.run import Progress, resume, train
+
+TIMES = ("seconds", "steps_per_second", "share/")
+STEPS = 8 * 256
+
+
+def tiny(run_dir: Path, task: str = "reacher", **options: Any) -> TrainConfig:
+    """Eight iterations of 256 steps, a checkpoint after each."""
+    config = TrainConfig(
+        task,
+        labels=40,
+        steps=STEPS,
+        run_dir=run_dir,
+        threads=1,
+        evaluation_episodes=2,
+        video=False,
+        checkpoint_minutes=0,
+        queries=QueryOptions(segment_steps=5, initial_rollouts=2),
+        oracle=OracleOptions(error_rate=0.2),
+        reward=RewardOptions(initial_gradient_steps=10),
+        ppo=PPOOptions(num_envs=8, num_steps=32, batch_size=128, epochs=2),
+    )
+    return replace(config, **options)
+
+
+@pytest.fixture(autouse=True)
+def torch_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(env_steps: int) -> Any:
+    """A progress callback that ends the run with a traceback, before the checkpoint of that iteration."""
+
+    def on_progress(progress: Progress) -> None:
+        if progress.env_steps >= env_steps:
+            raise Killed
+
+    return on_progress
+
+
+def interrupt(config: TrainConfig, at: int) -> None:
+    with pytest.raises(Killed):
+        train(config, killed_at(at))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with (path / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in csv.DictReader(file)]
+
+
+def answers_of(path: Path) -> list[tuple[Any, ...]]:
+    with PreferenceStore(path / "preferences.db") as store:
+        shown = [
+            (query.id, *(segment.observations.tobytes() for segment in query.segments)) for query in store.queries()
+        ]
+        return [*shown, *((answer.id, answer.query_id, answer.ranking) for answer in store.answers())]
+
+
+def weights_of(path: Path) -> dict[str, np.ndarray]:
+    policy = PPO.load(path / "policy.zip", device="cpu").policy.state_dict()
+    found = {name: tensor.numpy() for name, tensor in policy.items()}
+    if (path / "predictor.safetensors").exists():
+        found |= safetensors.numpy.load_file(path / "predictor.safetensors")
+    return found
+
+
+def assert_same(path: Path, other: Path) -> None:
+    assert rows_of(path) == rows_of(other)
+    if (path / "preferences.db").exists():
+        assert answers_of(path) == answers_of(other)
+    weights, others = weights_of(path), weights_of(other)
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(weight, others[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny(tmp_path_factory.mktemp("runs") / "run"))
+
+
+@pytest.mark.parametrize("at", [1024, STEPS])
+def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path, uninterrupted: Path, at: int) -> None:
+    config = tiny(tmp_path / "run")
+    interrupt(config, at)
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", uninterrupted)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
+
+
+def test_a_run_killed_again_and_again_does_too(tmp_path: Path, uninterrupted: Path) -> None:
+    interrupt(tiny(tmp_path / "run"), 1024)
+    for at in (1280, 1280, 1792):
+        with pytest.raises(Killed):
+            resume(tmp_path / "run", on_progress=killed_at(at))
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+def test_rare_checkpoints_lose_only_the_work_since(tmp_path: Path, uninterrupted: Path) -> None:
+    """What was asked after the checkpoint is found in the store, and not stored twice."""
+    interrupt(tiny(tmp_path / "run"), 1024)
+    kept = tmp_path / "checkpoint"
+    shutil.copytree(tmp_path / "run" / "checkpoint", kept)
+    with pytest.raises(Killed):
+        resume(tmp_path / "run", on_progress=killed_at(STEPS))
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    kept.rename(tmp_path / "run" / "checkpoint")
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.parametrize("task", ["cheetah", "ant"])
+def test_the_baseline_resumes_too(tmp_path: Path, task: str) -> None:
+    train(tiny(tmp_path / "whole", task, feedback="none"))
+    interrupt(tiny(tmp_path / "run", task, feedback="none"), 1280)
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_tensorboard_looks_as_if_nothing_had_happened(tmp_path: Path, uninterrupted: Path) -> None:
+    interrupt(tiny(tmp_path / "run"), 1280)
+    resume(tmp_path / "run")
+    found = []
+    for path in (tmp_path / "run", uninterrupted):
+        events = EventAccumulator(str(path))
+        events.Reload()
+        found.append([(event.step, event.value) for event in events.Scalars("ppo/entropy")])
+    assert found[0] == found[1]
+    assert len(found[0]) == len(rows_of(uninterrupted))
+
+
+def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
+    train(tiny(tmp_path / "run", steps=4 * 256))
+    with pytest.raises(UserError, match="--steps"):
+        resume(tmp_path / "run")
+    resume(tmp_path / "run", STEPS)
+    assert [int(row["env_steps"]) for row in rows_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == STEPS
+
+
+def test_a_torn_checkpoint_falls_back_on_the_one_before(
+    tmp_path: Path, uninterrupted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupt(tiny(tmp_path / "run"), 1536)
+    newest = sorted((tmp_path / "run" / "checkpoint").iterdir())[-1]
+    arrays = newest / "arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-100])
+    resume(tmp_path / "run")
+    assert "torn" in caplog.text
+    assert newest.name in caplog.text
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+def test_without_a_whole_checkpoint_resume_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is .* a run"):
+        resume(tmp_path)
+    interrupt(tiny(tmp_path / "run"), 768)
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        resume(tmp_path / "run")
+
+
+def test_a_run_in_another_process_is_left_alone(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def also(progress: Progress) -> None:
+        if not tried:
+            with pytest.raises(UserError, match=r"is being run by process \d+ on ") as refused:
+                resume(tmp_path / "run")
+            tried.append(str(refused.value))
+
+    train(tiny(tmp_path / "run"), also)
+    assert len(tried) == 1
+
+
+def test_an_environment_without_a_state_to_restore_goes_on_with_new_episodes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny(tmp_path / "run", "probes/Observation-v0")
+    interrupt(config, 1280)
+    with PreferenceStore(tmp_path / "run" / "preferences.db") as store:
+        before = store.answers()
+    resume(tmp_path / "run")
+    with PreferenceStore(tmp_path / "run" / "preferences.db") as store:
+        assert store.answers()[: len(before)] == before, "none is lost or asked again"
+        assert len(store.answers()) == 40
+    assert "not bit for bit" in caplog.text
+    assert [int(row["env_steps"]) for row in rows_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))
