@@ -1,4 +1,4 @@
-"""A hopper learns the backflip: 5 seeds each from 900 and 300 answers, from a judge, and from the reward itself.
+"""A hopper learns the backflip: from 900 and 300 answers of the judge, of the blog's reward, and from that itself.
 
 Run the trials (again, to continue), then write table and figure to experiments/results/backflip:
 
@@ -22,18 +22,18 @@ from prefrl import plots
 TASK = "hopper-backflip"
 ENOUGH_TURNS = 6  # backward turns per 8 s, mean over the evaluation's 10 episodes
 MEASURES = ("turns", "clean_flips", "body_down")
-SEEDS = range(5)
+SEEDS = range(5, 10)  # none of which was looked at while the settings were chosen
 CONDITIONS: dict[str, dict[str, Any]] = {  # name -> what differs from `make backflip`
-    "900-answers": {"labels": 900},
+    "900-answers": {},
     "300-answers": {"labels": 300},
-    "judge": {"labels": 900, "oracle.score": "judge"},
+    "blog-answers": {"oracle.score": "reward", "queries.segment_steps": 60},
     "reward": {"feedback": "none"},
 }
 LABELS = {
-    "900-answers": "900 answers",
-    "300-answers": "300 answers",
-    "judge": "900 answers, judge",
-    "reward": "the reward itself",
+    "900-answers": "900 answers of the judge",
+    "300-answers": "300 answers of the judge",
+    "blog-answers": "900 answers by the blog's reward",
+    "reward": "the blog's reward itself",
 }
 TRIALS = [Trial(TASK, name, seed, options) for name, options in CONDITIONS.items() for seed in SEEDS]
 

@@ -26,6 +26,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from prefrl import plots
+from prefrl.config import default_config
 from prefrl.errors import UserError
 from prefrl.run_directory import read_json
 
@@ -71,8 +72,19 @@ class Trial:
                 words += [f"--{stage}{dot}{option}", str(value)]
         return words
 
+    def resolved_options(self) -> dict[str, Any]:
+        """What config.json says of such a run: the task's defaults, changed by the trial's options."""
+        config = replace(default_config(self.task), seed=self.seed)
+        for key, value in self.options.items():
+            stage, _, option = key.rpartition(".")
+            changed = replace(getattr(config, stage), **{option: value}) if stage else value
+            config = replace(config, **{stage or option: changed})
+        return dict(json.loads(json.dumps(asdict(config.resolved()), default=str)))
+
 
 # Running
+
+ON_ANY_MACHINE = ("run_dir", "threads", "video", "checkpoint_minutes")  # options that do not change the result
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,8 @@ class _Running:
 def run_trials(trials: Sequence[Trial], root: Path, workers: int = 2, threads: int = 1) -> int:
     """Run every trial that is not done, each in a process of its own; its log is root/NAME.log.
 
-    What an earlier attempt left unfinished is renamed to NAME.failed-1 and so on, and the trial starts again.
+    What an earlier attempt left unfinished goes on from its last checkpoint; without one it is renamed to
+    NAME.failed-1 and so on, and the trial starts again.
 
     Args:
         trials: of which those that are done are skipped.
@@ -125,7 +138,7 @@ def run_trials(trials: Sequence[Trial], root: Path, workers: int = 2, threads: i
         for each in running:
             each.process.terminate()
             each.process.wait()
-            _say(f"stopped  {each.trial.name}; the same command runs it again from its start")
+            _say(f"stopped  {each.trial.name}; the same command goes on with it")
     for trial in trials:
         if trial.name not in failures and not _done(trial, root):
             failures[trial.name] = "another process is running it"
@@ -139,16 +152,21 @@ def _done(trial: Trial, root: Path) -> bool:
     directory = root / trial.name
     if not (directory / "status.json").exists() or read_json(directory / "status.json")["state"] != "done":
         return False
-    options = read_json(directory / "config.json")["options"]
-    for key, wanted in trial.options.items():
-        found: Any = options
-        for part in key.split("."):
-            found = found[part]
-        if found != wanted:
+    options, wanted = _flat(read_json(directory / "config.json")["options"]), _flat(trial.resolved_options())
+    for key, value in wanted.items():
+        if key not in ON_ANY_MACHINE and options.get(key) != value:
             raise UserError(
-                f"{_shown(directory)} was made with {key} {found}, not {wanted}; move it away to run it again"
+                f"{_shown(directory)} was made with {key} {options.get(key)}, not {value}; move it away to run it again"
             )
     return True
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"ppo": {"gamma": 0.9}} -> {"ppo.gamma": 0.9}."""
+    pairs: dict[str, Any] = {}
+    for key, value in options.items():
+        pairs |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return pairs
 
 
 def _start(trial: Trial, root: Path, threads: int) -> _Running | None:
@@ -158,9 +176,12 @@ def _start(trial: Trial, root: Path, threads: int) -> _Running | None:
         # killed: so a directory that says "running" beside a free log is a dead run's.
         if not _locked(log) or _done(trial, root):
             return None
-        if (root / trial.name).exists():
-            _move_aside(root / trial.name)
-        words = [*trial.arguments(), "--threads", str(threads), "--run-dir", str(root / trial.name)]
+        if (root / trial.name / "checkpoint").exists():
+            words = ["resume", str(root / trial.name)]
+        else:
+            if (root / trial.name).exists():
+                _move_aside(root / trial.name)
+            words = [*trial.arguments(), "--threads", str(threads), "--run-dir", str(root / trial.name)]
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("prefrl")), *words],
             stdin=subprocess.DEVNULL,

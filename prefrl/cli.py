@@ -119,7 +119,12 @@ def _parse(arguments: list[str]) -> object:
                 prog="prefrl train",
                 description="Train a policy from comparisons.",
             )
-    return tyro.cli(Command, args=arguments, prog="prefrl", description="Deep RL from human preferences, for control.")
+    return tyro.cli(
+        Command,
+        args=arguments,
+        prog="prefrl",
+        description="Deep RL from human preferences, for control. --debug shows where an error comes from.",
+    )
 
 
 def _run(command: object) -> int:
@@ -235,9 +240,9 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _print_tasks() -> None:
-    table = Table("task", "gymnasium id", "horizon", "segment", "success", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table("task", "gymnasium id", "steps", "segment", "success", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for task in TASKS.values():
-        segment = f"{task.segment_steps} steps"
+        segment = f"{task.segment_steps} ({task.segment_seconds:g} s)"
         table.add_row(task.name, task.gymnasium_id, str(task.horizon), segment, task.success)
     Console().print(table)
     for task in TASKS.values():

@@ -108,7 +108,7 @@ class TrainConfig:
     evaluation_episodes: Count = 10
     """episodes of the final evaluation"""
     video: bool = True
-    """render videos of the policy at 25, 50, 75 and 100 %% of the run"""
+    """render videos of the policy at 25, 50, 75 and 100 % of the run"""
     queries: QueryOptions = field(default_factory=QueryOptions)
     oracle: OracleOptions = field(default_factory=OracleOptions)
     reward: RewardOptions = field(default_factory=RewardOptions)
@@ -143,6 +143,8 @@ class TrainConfig:
             run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{self.feedback}-{self.seed}",
             queries=replace(self.queries, segment_steps=segment_steps),
         )
+        if self.seed >= 2**32:
+            raise UserError(f"seed {self.seed} is beyond {2**32 - 1}, the largest that NumPy and torch take")
         if not 0 <= self.checkpoint_minutes < math.inf:
             raise UserError(f"{self.checkpoint_minutes} minutes between checkpoints; give a number of 0 or more")
         if self.evaluation_episodes < 1:
@@ -194,10 +196,12 @@ class TrainConfig:
 
 # Where a task is known to want something else than the defaults; experiments/README.md has what was measured.
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
-    # Smaller batches settle the policy on rocking back and forth before it has found the full turn.
+    # The judge knows a flip from a roll; the blog's reward does not. Smaller batches settle the policy on rocking back
+    # and forth before it has found the full turn.
     "hopper-backflip": {
         "labels": 900,
         "steps": 4_000_000,
+        "oracle": OracleOptions(score="judge"),
         "ppo": PPOOptions(batch_size=2048, epochs=10),
     },
 }

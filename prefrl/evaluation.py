@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from prefrl.environments import EnvironmentSpec
 from prefrl.rollouts import RolloutRecorder
 from prefrl.simulation import MujocoVectorEnv
+from prefrl.threads import one_torch_thread
 
 EVALUATION_SEED = 1_000_000  # start states of evaluations, apart from those of training
 
@@ -50,6 +51,7 @@ class Evaluation:
         }
 
 
+@one_torch_thread()
 def evaluate(
     policy: Policy,
     spec: EnvironmentSpec,

@@ -33,6 +33,7 @@ from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
 from prefrl.segments import cut_segments
 from prefrl.simulation import MujocoVectorEnv
+from prefrl.threads import one_torch_thread
 
 log = logging.getLogger("prefrl")
 
@@ -360,6 +361,7 @@ class PreferenceLoop:
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
         return observations, actions
 
+    @one_torch_thread()
     def _reward_metrics(self, rollout: Rollout) -> dict[str, float]:
         """What the predictor says of this iteration's steps, beside the truth; learnt the hard way by others."""
         if self.ensemble is None:

@@ -53,13 +53,14 @@ def tip_up(qpos: Array, dt: float) -> dict[str, float]:
 def one_leg(qpos: Array, dt: float) -> dict[str, float]:
     """speed, front_leg_down (share of steps with the front foot or shin on the floor), and one_leg_speed.
 
-    one_leg_speed counts only the metres covered in steps that end with the front foot and shin off the floor.
+    one_leg_speed is the true reward's rule: metres forward count only in steps that end with the front foot and shin
+    off the floor, metres backward always. What else touches the floor, or touched it within the step, is not looked at.
     """
     down = touches_floor(CHEETAH, qpos[1:], ONE_LEG_GEOMS).any(axis=-1)
     moved = np.diff(qpos[:, 0])
     return {
         **distance(qpos, dt),
-        "one_leg_speed": float(moved[~down].sum()) / (len(moved) * dt),
+        "one_leg_speed": float(np.where(down, np.minimum(moved, 0.0), moved).sum()) / (len(moved) * dt),
         "front_leg_down": float(down.mean()),
     }
 

@@ -40,6 +40,8 @@ def preference_probability(returns: Tensor, error_rate: float = 0.1) -> Tensor:
 
 def preference_loss(returns: Tensor, mu: Tensor, error_rate: float = 0.1) -> Tensor:
     """Cross-entropy of the modelled preference against the answer: (..., k), (..., k) -> (...)."""
+    if error_rate == 0:  # the softmax of a confident prediction is 0 in single precision, and its log minus infinity
+        return -(mu * torch.log_softmax(returns, dim=-1)).sum(dim=-1)
     return -(mu * preference_probability(returns, error_rate).log()).sum(dim=-1)
 
 

@@ -136,6 +136,8 @@ class RolloutRecorder(VectorWrapper):
         self.env_steps += self.num_envs
         self._check_finite("observation", observations)
         self._check_finite("reward", rewards)
+        if "_final_obs" in info:
+            self._check_finite("last observation", np.stack(info["final_obs"][info["_final_obs"]]), info["_final_obs"])
 
         encoded = encode_actions(self.single_action_space, actions)
         true_rewards = np.array(rewards, dtype=np.float32)
@@ -151,11 +153,13 @@ class RolloutRecorder(VectorWrapper):
         self._observations = np.asarray(observations, dtype=np.float32)
         return observations, rewards, terminations, truncations, info
 
-    def _check_finite(self, name: str, values: NDArray[Any]) -> None:
-        finite = np.isfinite(np.asarray(values)).reshape(self.num_envs, -1)
+    def _check_finite(self, name: str, values: NDArray[Any], which: NDArray[np.bool_] | None = None) -> None:
+        """Refuse NaN, infinity and what becomes infinite in single precision; `which` environments the rows are of."""
+        values = np.asarray(values).reshape(len(values), -1)
+        finite = np.abs(values) <= np.finfo(np.float32).max
         if not finite.all():
-            bad, entry = np.argwhere(~finite)[0]
-            value = np.asarray(values).reshape(self.num_envs, -1)[bad, entry]
+            row, entry = np.argwhere(~finite)[0]
+            bad, value = row if which is None else np.flatnonzero(which)[row], values[row, entry]
             raise UserError(
                 f"{name} of environment {bad} is {value} (entry {entry}) after {self.env_steps} steps; "
                 "mend the environment, the run stops here"

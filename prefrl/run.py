@@ -20,11 +20,12 @@ from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_vid
 from prefrl.config import TrainConfig, config_from_json
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import UserError
-from prefrl.evaluation import Evaluation, Policy, evaluate
+from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
 from prefrl.loop import PreferenceLoop
 from prefrl.measures import backward_revolutions
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
+from prefrl.rollouts import RolloutRecorder
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
 from prefrl.tasks import load_model
 
@@ -59,8 +60,22 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     config = config.resolved()
     spec = config.environment()
     if spec.task is None:
-        spec.make(1).close()  # what cannot be used is refused before it has a folder
+        play_one_episode(spec)  # what cannot be used is refused before it has a folder
     return _carry_out(config, RunDirectory(config), on_progress, None)
+
+
+def play_one_episode(spec: EnvironmentSpec) -> None:
+    """Play a random episode of an environment.
+
+    Raises:
+        UserError: it cannot be made, ends its episodes early, or shows NaN.
+    """
+    env = RolloutRecorder(spec.make(1))
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    for _ in range(spec.horizon):
+        env.step(env.action_space.sample())
+    env.close()
 
 
 def resume(
@@ -300,7 +315,7 @@ def _rendered_episode(policy: Policy, spec: EnvironmentSpec, seconds: float) -> 
     """Frames of one episode, at most `seconds` of them, and their rate."""
     env = gymnasium.make(spec.name, render_mode="rgb_array", max_episode_steps=spec.horizon)
     fps = env.metadata.get("render_fps", 30)
-    observation, _ = env.reset(seed=0)
+    observation, _ = env.reset(seed=EVALUATION_SEED)
     frames = []
     for _ in range(int(min(seconds * fps, spec.horizon))):
         frames.append(np.asarray(env.render()))
@@ -323,6 +338,8 @@ def watch(
     Raises:
         UserError: the folder holds no finished run.
     """
+    if episodes < 1:
+        raise UserError("0 episodes show nothing; give --episodes 1 or more")
     options: dict[str, Any] = read_json(run_dir / "config.json").get("options", {})
     policy_file = run_dir / "policy.zip"
     if not policy_file.exists() or "task" not in options:

@@ -22,8 +22,6 @@ from prefrl.robots import Robot
 from prefrl.segments import Segment
 from prefrl.true_rewards import Transition
 
-SEGMENT_SECONDS = 1.5  # of video (section 3)
-
 
 @dataclass(frozen=True)
 class Camera:
@@ -50,12 +48,13 @@ class Task:
     camera: Camera
     instruction: str  # what a person reads (section B.1)
     horizon: int = 1000  # steps; no episode ends earlier
+    segment_seconds: float = 1.5  # of video (section 3)
     judge: Callable[[Segment], float] | None = None
 
     @property
     def segment_steps(self) -> int:
-        """Steps in a segment of 1.5 s of video."""
-        return round(SEGMENT_SECONDS * self.playback_fps)
+        """Steps in a segment."""
+        return round(self.segment_seconds * self.playback_fps)
 
 
 RIGHT = "Prefer the clip in which the {robot} goes faster to the right. Only decide on events you actually witness."
@@ -168,6 +167,7 @@ TASKS: dict[str, Task] = {
             camera=Camera(distance=3.8, elevation=-10.0, height=0.95),
             instruction="Prefer the clip in which the robot does more of a backflip: it jumps, turns over backwards "
             "(to the left) and lands on its foot. Turning in the air is better than rolling on the floor.",
+            segment_seconds=3.0,  # a flip takes 100 to 140 steps, and a judge has to see one whole
             judge=judges.judge_backflip,
         ),
         Task(

@@ -112,6 +112,32 @@ class NanObservation(Probe):
         return np.full(1, np.nan if self.age >= 10 else 0.0, np.float32)
 
 
+class NanAtTheEnd(Probe):
+    """Observes NaN after the last step of an episode, which same-step autoreset shows in `final_obs` only."""
+
+    def observe(self) -> NDArray[np.float32]:
+        return np.full(1, np.nan if self.age == HORIZON else 0.0, np.float32)
+
+
+class NanLater(Probe):
+    """Observes NaN from its third episode on."""
+
+    episodes = 0
+
+    def observe(self) -> NDArray[np.float32]:
+        self.episodes += self.age == 0
+        return np.full(1, np.nan if self.episodes > 2 else 0.0, np.float32)
+
+
+class Huge(Probe):
+    """Observes a number that is finite only in double precision."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+
+    def observe(self) -> NDArray[np.float64]:
+        return np.full(1, 1e300 if self.age >= 10 else 0.0)
+
+
 class InfiniteReward(Probe):
     """Pays infinity in the tenth step."""
 
@@ -157,6 +183,7 @@ class CountsFromOne(Probe):
 
 PROBES: tuple[type[Probe], ...] = (
     *(AlwaysOne, Action, DiscreteAction, Observation, Drawn, Age, EndsEarly, NanObservation, InfiniteReward),
+    *(NanAtTheEnd, NanLater, Huge),
     *(Image, Dictionary, Unbounded, TwoActions, CountsFromOne),
 )
 

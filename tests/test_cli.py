@@ -244,11 +244,17 @@ def test_impossible_runs_are_refused_in_one_line_and_leave_nothing(
         ("InfiniteReward", ["reward of environment ", " is inf"]),
     ],
 )
-def test_an_environment_that_misbehaves_is_named_in_one_line(
+def test_an_environment_that_misbehaves_is_named_in_one_line_and_leaves_nothing(
     prefrl: Prefrl, tmp_path: Path, probe: str, parts: list[str]
 ) -> None:
     outcome = prefrl("train", f"probes/{probe}-v0", *TINY, "--run-dir", "run")
     assert_one_readable_line(outcome, *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_misbehaves_later_fails_the_run(prefrl: Prefrl, tmp_path: Path) -> None:
+    outcome = prefrl("train", "probes/NanLater-v0", *TINY, "--run-dir", "run")
+    assert_one_readable_line(outcome, "observation of environment ", " is nan (entry 0)")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 

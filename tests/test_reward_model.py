@@ -174,6 +174,18 @@ def test_predictions_do_not_depend_on_the_batch_they_are_made_in() -> None:
             assert alone[0] == pytest.approx(together[i, j], abs=1e-5)
 
 
+@pytest.mark.parametrize("gap", [0.5, 200.0, -200.0])
+@pytest.mark.parametrize("error_rate", [0.0, 0.1])
+def test_the_loss_and_its_gradient_stay_finite_however_sure_the_prediction(gap: float, error_rate: float) -> None:
+    returns = torch.tensor([[gap, 0.0]], requires_grad=True)
+    loss = preference_loss(returns, torch.tensor([[1.0, 0.0]]), error_rate)
+    loss.sum().backward()
+    exact = np.logaddexp(0, -gap) if error_rate == 0 else -np.log(0.9 / (1 + np.exp(-gap)) + 0.05)
+    assert loss.item() == pytest.approx(exact, abs=1e-5)
+    assert returns.grad is not None
+    assert torch.isfinite(returns.grad).all()
+
+
 def test_dropout_acts_in_training_only() -> None:
     ensemble = make_ensemble(dropout=0.5)
     observations, actions = make_inputs(20)

@@ -146,11 +146,14 @@ def test_continuous_actions_are_kept_as_sent() -> None:
     [
         ("NanObservation", r"observation of environment 0 is nan \(entry 0\) after 20 steps"),
         ("InfiniteReward", r"reward of environment 0 is inf \(entry 0\) after 20 steps"),
+        ("Huge", r"observation of environment 0 is 1e\+300 \(entry 0\) after 20 steps"),
+        ("NanAtTheEnd", r"last observation of environment 0 is nan \(entry 0\) after 32 steps"),
     ],
 )
 def test_numbers_that_are_not_finite_stop_the_run(probe: str, message: str) -> None:
     env = recorder_of(f"probes/{probe}-v0")
-    for _ in range(9):
+    steps = int(message.split()[-2]) // 2
+    for _ in range(steps - 1):
         env.step(np.zeros((2, 1), np.float32))
     with pytest.raises(UserError, match=message):
         env.step(np.zeros((2, 1), np.float32))
