@@ -35,7 +35,7 @@ from prefrl.checkpoint import (
     optimiser_state,
     tensors_to_arrays,
 )
-from prefrl.errors import UserError
+from prefrl.errors import NumericalError, UserError
 from prefrl.threads import one_torch_thread
 
 
@@ -239,12 +239,28 @@ class Agent:
         assert ppo.env is not None
         ppo.collect_rollouts(ppo.env, self._callback, ppo.rollout_buffer, ppo.n_steps)
 
+    def _check_weights(self) -> None:
+        for name, weights in self._ppo.policy.named_parameters():
+            if not torch.isfinite(weights).all():
+                raise NumericalError(
+                    f"the policy's {name} holds NaN or infinity after {self.env_steps} steps; lower --ppo.learning-rate"
+                )
+
     @one_torch_thread()
     def learn(self) -> dict[str, float]:
-        """Update policy and value function on what `collect` brought; returns PPO's own diagnostics."""
+        """Update policy and value function on what `collect` brought; returns PPO's own diagnostics.
+
+        Raises:
+            NumericalError: a weight is not finite any more.
+        """
         ppo = self._ppo
         ppo._update_current_progress_remaining(ppo.num_timesteps, self._total_steps)
-        ppo.train()
+        try:
+            ppo.train()
+        except ValueError:  # torch refuses a distribution with NaN in it, and shows all of it
+            self._check_weights()
+            raise
+        self._check_weights()
         logged = {name.removeprefix("train/"): value for name, value in ppo.logger.name_to_value.items()}
         ppo.logger.dump(ppo.num_timesteps)
         return {

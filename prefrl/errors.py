@@ -11,3 +11,7 @@ class UserError(Exception):
     the episodes of 45; lower --queries.segment-steps or raise --horizon". No ValueError: tyro would catch that and
     print a box of its own.
     """
+
+
+class NumericalError(UserError):
+    """NaN or infinity where a number should be: what was learnt since the last checkpoint is not to be trusted."""

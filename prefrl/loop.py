@@ -218,16 +218,19 @@ class PreferenceLoop:
         )
         self.recorder.env_steps = state["recorder"]["env_steps"]
         self.agent.restart_episodes(self.recorder.env_steps)
+        self._take_ahead()
+
+    def _take_ahead(self) -> None:
+        """Take what was asked and answered after the checkpoint as it is, where it won't be asked again."""
+        asked, answers = list(self._queries_ahead), list(self._answers_ahead.values())
+        self._asked |= {query.id: query for query in asked}
         if self.trainer is not None:
-            asked = list(self._queries_ahead)
-            self._asked |= {query.id: query for query in asked}
-            answers = list(self._answers_ahead.values())
             self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers)
-            self.labels_asked += len(asked)
-            self.labels_answered += len(answers)
-            self._answers_taken += len(answers)
-            self._queries_ahead.clear()
-            self._answers_ahead.clear()
+        self.labels_asked += len(asked)
+        self.labels_answered += len(answers)
+        self._answers_taken += len(answers)
+        self._queries_ahead.clear()
+        self._answers_ahead.clear()
 
     def iterations(self) -> Iterator[IterationReport]:
         """Run to the configured number of steps, one report per iteration."""
@@ -316,14 +319,18 @@ class PreferenceLoop:
     def _store(self, queries: list[Query]) -> list[Query]:
         """With their ids; what the store holds from before an interruption is not stored again."""
         assert self.store is not None
-        again = [self._queries_ahead.popleft() for _ in range(min(len(queries), len(self._queries_ahead)))]
-        for query, known in zip(queries, again, strict=False):
-            for segment, stored in zip(query.segments, known.segments, strict=True):
-                if not np.array_equal(segment.observations, stored.observations):
-                    raise UserError(
-                        f"query {known.id} in {self.store.location} is not what this run asks again after its "
-                        "checkpoint; resume on the machine, versions and threads it was started with"
-                    )
+        again = list(self._queries_ahead)[: len(queries)]
+        if not all(map(_same_segments, queries, again)):
+            log.warning(
+                "query %d in %s is not what is asked again after the checkpoint, as on another machine or with other "
+                "versions: the run goes on with what was asked and answered then, but not bit for bit",
+                again[0].id,
+                self.store.location,
+            )
+            self._take_ahead()
+            return []
+        for _ in again:
+            self._queries_ahead.popleft()
         return again + self.store.add_queries(queries[len(again) :])
 
     def _take_answers(self) -> None:
@@ -371,6 +378,7 @@ class PreferenceLoop:
             shown = np.s_[:, :: max(1, self.config.ppo.num_envs // DIAGNOSED_ENVIRONMENTS)]
             raw = self.ensemble.member_rewards(rollout.observations[shown], rollout.actions[shown])
             predicted = self.ensemble.combine(raw).numpy()
+            spread = float(self.ensemble.normalise(raw).std(dim=0, correction=0).mean())
             true_rewards = rollout.rewards[shown]
             reference = self.ensemble.member_rewards(*self._reference)
             # The reward itself is kept at mean 0, so its return could neither climb nor fall.
@@ -381,6 +389,7 @@ class PreferenceLoop:
         return {
             "reward/mean": float(predicted.mean()),
             "reward/std": float(predicted.std()),
+            "reward/spread": spread if self.ensemble.members > 1 else float("nan"),
             "reward/correlation": correlation(predicted, true_rewards),
             "reward/segment_correlation": correlation(
                 predicted[:windows].reshape(shape).sum(axis=1), true_rewards[:windows].reshape(shape).sum(axis=1)
@@ -414,6 +423,13 @@ class PreferenceLoop:
     def close(self) -> None:
         """Stop the simulation's threads."""
         self.env.close()
+
+
+def _same_segments(query: Query, other: Query) -> bool:
+    return all(
+        np.array_equal(a.observations, b.observations) and np.array_equal(a.actions, b.actions)
+        for a, b in zip(query.segments, other.segments, strict=True)
+    )
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

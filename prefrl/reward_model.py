@@ -124,11 +124,14 @@ class RewardEnsemble(nn.Module):
             self.eval()
         return self(self.inputs(o, a).flatten(0, -2)).unflatten(1, o.shape[:-1])
 
+    def normalise(self, member_rewards: Tensor) -> Tensor:
+        """Each member's raw rewards, (members, ...), to mean 0 and deviation 1 over recent data."""
+        shape = (-1,) + (1,) * (member_rewards.ndim - 1)
+        return (member_rewards - self.reward_mean.view(shape)) / self.reward_scale.view(shape)
+
     def combine(self, member_rewards: Tensor) -> Tensor:
         """Normalise each member's raw rewards by itself, then average: (members, ...) -> (...)."""
-        shape = (-1,) + (1,) * (member_rewards.ndim - 1)
-        normalised = (member_rewards - self.reward_mean.view(shape)) / self.reward_scale.view(shape)
-        return normalised.mean(dim=0) * self.reward_deviation
+        return self.normalise(member_rewards).mean(dim=0) * self.reward_deviation
 
     @torch.inference_mode()
     def predict(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> NDArray[np.float32]:

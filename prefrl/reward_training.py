@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefrl.checkpoint import State, arrays_to_tensors, load_optimiser_state, optimiser_state, tensors_to_arrays
 from prefrl.comparisons import LABEL_BUFFER, Comparisons
-from prefrl.errors import UserError
+from prefrl.errors import NumericalError, UserError
 from prefrl.reward_model import RewardEnsemble, preference_loss
 from prefrl.threads import one_torch_thread
 
@@ -124,13 +124,22 @@ class RewardTrainer:
 
     @one_torch_thread()
     def fit(self, gradient_steps: int) -> FitReport:
-        """Take gradient steps on all members at once, then measure and adapt ℓ2."""
+        """Take gradient steps on all members at once, then measure and adapt ℓ2.
+
+        Raises:
+            NumericalError: a loss is not finite.
+        """
         if len(self.comparisons) == 0:
             return FitReport(float("nan"), float("nan"), float("nan"), float(self.l2.mean()))
         self.ensemble.train()
         for _ in range(gradient_steps):
             rows = self.comparisons.minibatch(self.options.batch_size)
             loss = self._losses(rows).mean(dim=1) + self._weight_penalty()
+            if not torch.isfinite(loss).all():
+                raise NumericalError(
+                    f"the predictor's loss is {loss.tolist()} (of each member) with {len(self.comparisons)} answers; "
+                    "lower --reward.learning-rate"
+                )
             self.optimiser.zero_grad()
             # Summed, so that each member's gradient is its own, whatever the number of members.
             loss.sum().backward()

@@ -15,7 +15,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
-from prefrl.errors import UserError
+from prefrl.errors import NumericalError, UserError
 from prefrl.reward_model import RewardEnsemble
 from prefrl.rollouts import action_dim, encode_actions
 
@@ -82,9 +82,18 @@ class VectorPredictedReward(VectorWrapper):
         return self.observations, info
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step the environments; rewards are r̂(observations before, actions), (n,) float32."""
+        """Step the environments; rewards are r̂(observations before, actions), (n,) float32.
+
+        Raises:
+            NumericalError: a predicted reward is not finite.
+        """
         began = time.perf_counter()
         predicted = self.predictor.predict(self.observations, encode_actions(self.single_action_space, actions))
+        if not np.isfinite(predicted).all():
+            bad = int(np.argmin(np.isfinite(predicted)))
+            raise NumericalError(
+                f"predicted reward of environment {bad} is {predicted[bad]}; lower --reward.learning-rate"
+            )
         self.seconds += time.perf_counter() - began
         self.observations, rewards, terminations, truncations, info = self.env.step(actions)
         return self.observations, predicted, terminations, truncations, {**info, "true_reward": rewards}

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
-from prefrl.errors import UserError
+from prefrl.errors import NumericalError
 from prefrl.segments import Segment
 from prefrl.simulation import MujocoVectorEnv
 
@@ -127,7 +127,7 @@ class RolloutRecorder(VectorWrapper):
         """Step the environments and remember what they did.
 
         Raises:
-            UserError: an observation or reward is not finite.
+            NumericalError: an observation or reward is not finite.
         """
         state = self._states() if self._states else (None, None)
         began = time.perf_counter()
@@ -160,7 +160,7 @@ class RolloutRecorder(VectorWrapper):
         if not finite.all():
             row, entry = np.argwhere(~finite)[0]
             bad, value = row if which is None else np.flatnonzero(which)[row], values[row, entry]
-            raise UserError(
+            raise NumericalError(
                 f"{name} of environment {bad} is {value} (entry {entry}) after {self.env_steps} steps; "
                 "mend the environment, the run stops here"
             )

@@ -15,11 +15,11 @@ import gymnasium
 import numpy as np
 
 from prefrl.agent import SavedPolicy
-from prefrl.checkpoint import State, load_checkpoint, save_checkpoint
+from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
 from prefrl.config import TrainConfig, config_from_json
 from prefrl.environments import EnvironmentSpec, resolve_environment
-from prefrl.errors import UserError
+from prefrl.errors import NumericalError, UserError
 from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
 from prefrl.loop import PreferenceLoop
 from prefrl.measures import backward_revolutions
@@ -136,7 +136,10 @@ def _carry_out(
         directory.set_status(ended, run.env_steps if run else 0, str(error) or type(error).__name__)
         if run is not None:
             run.close()
-            run.save()
+            if not isinstance(error, NumericalError):
+                run.save()
+        if isinstance(error, NumericalError):
+            raise NumericalError(f"{error}; {_last_checkpoint(directory.path)}") from error
         raise
     finally:
         directory.release()
@@ -144,6 +147,11 @@ def _carry_out(
         further = f"; prefrl resume {directory.path} goes on" if (directory.path / "checkpoint").exists() else ""
         raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}{further}")
     return directory.path
+
+
+def _last_checkpoint(path: Path) -> str:
+    last = checkpoints(path / "checkpoint")[-1:]
+    return f"the last good checkpoint is of {int(last[0].name)} steps" if last else "there was no checkpoint yet"
 
 
 class StopSignals:

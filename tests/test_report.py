@@ -178,6 +178,26 @@ def test_hostile_names_are_shown_not_run(tmp_path: Path) -> None:
         assert "<i>run" in each.words
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "spread", "warnings"),
+    [(0.8, 0.3, []), (0.51, 0.3, ["right about 51%"]), (0.8, 0.001, ["lie 0.001 deviations apart"])],
+)
+def test_a_predictor_that_guesses_or_has_collapsed_is_warned_about(
+    tmp_path: Path, accuracy: float, spread: float, warnings: list[str]
+) -> None:
+    run = write_run(tmp_path / "run", rows=0)
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["env_steps", "reward/mean", "reward/std", "reward/correlation", "fit/accuracy", "reward/spread"]
+        )
+        writer.writerows([8192 * i, 0, 1, 0.9, accuracy, spread] for i in range(1, 30))
+    words = Page(build_report(run)).words
+    assert words.count("Warning:") == len(warnings)
+    for warning in warnings:
+        assert warning in words
+
+
 def test_a_run_without_video_says_so(tmp_path: Path) -> None:
     page = Page(build_report(write_run(tmp_path / "run", rows=0)))
     assert not page.all("video")

@@ -20,9 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from prefrl.agent import PPOOptions
 from prefrl.config import OracleOptions, QueryOptions, TrainConfig
-from prefrl.errors import UserError
+from prefrl.errors import NumericalError, UserError
+from prefrl.loop import PreferenceLoop
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_training import RewardOptions
+from prefrl.rollouts import Rollout
 from prefrl.run import Progress, resume, train
 
 TIMES = ("seconds", "steps_per_second", "share/")
@@ -202,6 +204,43 @@ def test_a_run_in_another_process_is_left_alone(tmp_path: Path) -> None:
 
     train(tiny(tmp_path / "run"), also)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("predictor", r"predicted reward of environment \d is nan"),
+        ("loss", "the predictor's loss is "),
+        ("policy", "the policy's .* holds NaN or infinity after 1280 steps"),
+    ],
+)
+def test_numerical_trouble_stops_the_run_and_the_last_checkpoint_is_good(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, broken: str, message: str
+) -> None:
+    """NaN in a weight, as a gradient that overflows would leave it, in the fifth iteration."""
+    collect = PreferenceLoop._collect
+
+    def spoilt(loop: PreferenceLoop) -> Rollout:
+        assert loop.ensemble is not None
+        if broken == "predictor" and loop.agent.env_steps == 1024:
+            loop.ensemble.biases[-1].data.fill_(torch.nan)
+        rollout = collect(loop)
+        if broken == "loss" and loop.agent.env_steps == 1280:
+            loop.ensemble.weights[0].data[1] = torch.inf
+        if broken == "policy" and loop.agent.env_steps == 1280:
+            loop.agent._ppo.policy.action_net.bias.data.fill_(torch.nan)  # type: ignore[operator]
+        return rollout
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreferenceLoop, "_collect", spoilt)
+        with pytest.raises(NumericalError, match=f"{message}.*; the last good checkpoint is of 1024 steps"):
+            train(tiny(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    resume(tmp_path / "run")
+    if broken == "loss":  # the spoilt predictor chose other queries before it was found out; their answers are kept
+        assert len(answers_of(tmp_path / "run")) == len(answers_of(uninterrupted))
+    else:
+        assert_same(tmp_path / "run", uninterrupted)
 
 
 def test_an_environment_without_a_state_to_restore_goes_on_with_new_episodes(

@@ -22,6 +22,8 @@ from prefrl.tasks import TASKS
 
 LARGEST_VIDEO = 20_000_000  # bytes; base64 adds a third, and a page should still open at once
 EARLY_VIDEOS = {"025": "25 %", "050": "50 %", "075": "75 %"}
+GUESSING = 0.55  # accuracy on held-out answers; 0.5 is a coin
+COLLAPSED = 0.01  # deviations between the members' rewards
 CHOICES = ("left", "right", "equal", "cant_tell")
 
 
@@ -204,14 +206,33 @@ def _diagnosis(metrics: Metrics) -> list[str]:
     """The last tenth of the run in words."""
     sentences = []
     for column, unit in (("reward/correlation", "step by step"), ("reward/segment_correlation", "over whole segments")):
-        values = metrics.get(column, np.empty(0))
-        late = values[-max(1, len(values) // 10) :]
-        late = late[np.isfinite(late)]
-        if len(late):
-            sentences.append(f"{number(late.mean(), 2)} {unit}")
-    if not sentences:
-        return []
-    return [f"Over the last tenth of the run, predicted and true reward correlate by {' and '.join(sentences)}."]
+        late = _late(metrics, column)
+        if np.isfinite(late):
+            sentences.append(f"{number(late, 2)} {unit}")
+    diagnosis = []
+    if sentences:
+        both = " and ".join(sentences)
+        diagnosis.append(f"Over the last tenth of the run, predicted and true reward correlate by {both}.")
+    accuracy, spread = _late(metrics, "fit/accuracy"), _late(metrics, "reward/spread")
+    if accuracy < GUESSING:
+        diagnosis.append(
+            f"Warning: the predictor is right about {accuracy:.0%} of the answers it was not fitted to, "
+            "which is hardly better than guessing."
+        )
+    if spread < COLLAPSED:
+        diagnosis.append(
+            f"Warning: the members' rewards lie {spread:.3f} deviations apart; an ensemble that agrees everywhere "
+            "chooses its queries at random."
+        )
+    return diagnosis
+
+
+def _late(metrics: Metrics, column: str) -> float:
+    """Mean over the last tenth of the run; NaN where nothing was measured."""
+    values = metrics.get(column, np.empty(0))
+    late = values[-max(1, len(values) // 10) :]
+    late = late[np.isfinite(late)]
+    return float(late.mean()) if len(late) else float("nan")
 
 
 def _diagnostics_missing(run: Run) -> str:
