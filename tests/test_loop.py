@@ -31,7 +31,6 @@ QUICK_PPO = PPOOptions(
     learning_rate=3e-3,
     final_learning_rate=3e-3,
     gamma=0.5,
-    initial_log_deviation=-0.5,  # little time to settle, and actions within 1
     hidden=(32, 32),
 )
 
