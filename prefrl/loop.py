@@ -37,7 +37,7 @@ from prefrl.threads import one_torch_thread
 
 log = logging.getLogger("prefrl")
 
-STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo")
+STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo", "checkpoint")
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
 DIAGNOSED_ENVIRONMENTS = 16  # whose steps the predicted reward's metrics are taken over
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
@@ -102,6 +102,7 @@ class PreferenceLoop:
         agent, ensemble, trainer, recorder: the parts, for a notebook to look at; ensemble and trainer are None
             without feedback.
         labels_asked, labels_answered: so far.
+        clock: where the time goes; whoever saves `state` counts that to the stage "checkpoint".
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class PreferenceLoop:
         self._recent: deque[Rollout] = deque(
             maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts, config.queries.recent_rollouts)
         )
-        self._clock = StageClock()
+        self.clock = StageClock()
         self.labels_asked = self.labels_answered = 0
         self._answers_taken = 0  # with those that another one supersedes
         self._asked: dict[int | None, Query] = {}  # by id
@@ -242,7 +243,7 @@ class PreferenceLoop:
             rollout = self._collect()
             fit = self._ask_and_fit() if self.trainer else None
             rewards = self._reward_metrics(rollout)
-            with self._clock.stage("ppo"):
+            with self.clock.stage("ppo"):
                 ppo = self.agent.learn()
                 self._update_observation_statistics(rollout)
             seconds = time.perf_counter() - began
@@ -258,7 +259,7 @@ class PreferenceLoop:
             # Nothing is known yet to disagree about.
             self._ask(self._draw_pairs(due, rollouts=config.queries.initial_rollouts))
         self._take_answers()
-        with self._clock.stage("fit"):
+        with self.clock.stage("fit"):
             assert self.trainer is not None
             self.trainer.fit(config.reward.initial_gradient_steps)
         self._normalise_rewards()
@@ -279,9 +280,9 @@ class PreferenceLoop:
         self._recent.append(rollout)
         simulated = self.recorder.seconds - simulated
         predicted = (self._trained_on.seconds if self.ensemble else 0.0) - predicted
-        self._clock.add("simulate", simulated)
-        self._clock.add("predict", predicted)
-        self._clock.add("policy", time.perf_counter() - began - simulated - predicted)
+        self.clock.add("simulate", simulated)
+        self.clock.add("predict", predicted)
+        self.clock.add("policy", time.perf_counter() - began - simulated - predicted)
         return rollout
 
     def _ask_and_fit(self) -> FitReport:
@@ -289,7 +290,7 @@ class PreferenceLoop:
         config = self.config
         due = self._labels_wanted(self.agent.env_steps) - self.labels_asked
         if due > 0:
-            with self._clock.stage("label"):
+            with self.clock.stage("label"):
                 if config.queries.selection == "disagreement":
                     candidates = self._draw_pairs(due * config.queries.candidates, config.queries.recent_rollouts)
                     assert self.ensemble is not None
@@ -298,7 +299,7 @@ class PreferenceLoop:
                     queries = self._draw_pairs(due, config.queries.recent_rollouts)
             self._ask(queries)
         self._take_answers()
-        with self._clock.stage("fit"):
+        with self.clock.stage("fit"):
             assert self.trainer is not None
             return self.trainer.fit(config.reward.gradient_steps)
 
@@ -309,7 +310,7 @@ class PreferenceLoop:
         return pair_up(cut_segments(recent, length, 2 * count, self._query_rng))
 
     def _ask(self, queries: list[Query]) -> None:
-        with self._clock.stage("label"):
+        with self.clock.stage("label"):
             assert self.store is not None
             stored = self._store(queries)
             self.labels_asked += len(stored)
@@ -335,7 +336,7 @@ class PreferenceLoop:
 
     def _take_answers(self) -> None:
         """Those that have come in by now, to whatever was asked; the policy waits for none."""
-        with self._clock.stage("label"):
+        with self.clock.stage("label"):
             assert self.store is not None
             assert self.trainer is not None
             answers = self.oracle.collect()
@@ -373,7 +374,7 @@ class PreferenceLoop:
         """What the predictor says of this iteration's steps, beside the truth; learnt the hard way by others."""
         if self.ensemble is None:
             return {}
-        with self._clock.stage("predict"):
+        with self.clock.stage("predict"):
             self._normalise_rewards()
             shown = np.s_[:, :: max(1, self.config.ppo.num_envs // DIAGNOSED_ENVIRONMENTS)]
             raw = self.ensemble.member_rewards(rollout.observations[shown], rollout.actions[shown])
@@ -406,7 +407,7 @@ class PreferenceLoop:
             "true_reward": float(rollout.rewards.mean()),
             **rewards,
             **{f"ppo/{name}": value for name, value in ppo.items()},
-            **self._clock.shares(),
+            **self.clock.shares(),
         }
         if fit is not None:
             metrics |= {

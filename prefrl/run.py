@@ -226,12 +226,13 @@ class _Run:
         return False
 
     def _checkpoint(self) -> None:
-        state = {
-            "loop": self._loop.state(),
-            "seconds": time.perf_counter() - self._began,
-            "last_return": self._last_return,
-        }
-        save_checkpoint(self.path / "checkpoint", self.env_steps, state)
+        with self._loop.clock.stage("checkpoint"):
+            state = {
+                "loop": self._loop.state(),
+                "seconds": time.perf_counter() - self._began,
+                "last_return": self._last_return,
+            }
+            save_checkpoint(self.path / "checkpoint", self.env_steps, state)
         self._checkpointed = time.perf_counter()
 
     def _milestone(self, env_steps: int) -> None:
