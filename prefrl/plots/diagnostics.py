@@ -27,6 +27,7 @@ STAGE_LABELS = {
     "label": "queries and answers",
     "fit": "fitting the predictor",
     "ppo": "PPO",
+    "checkpoint": "checkpoints",
 }
 
 
