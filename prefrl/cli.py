@@ -19,6 +19,7 @@ from rich.table import Table
 
 from prefrl import run
 from prefrl.bench import BenchOptions, bench
+from prefrl.checkpoint import checkpoints
 from prefrl.config import Count, TrainConfig, default_config
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
@@ -151,7 +152,7 @@ def _run(command: object) -> int:
 def _train(config: TrainConfig) -> None:
     config = config.resolved()
     print(f"{config.task} in {config.run_dir}", flush=True)
-    with _progress(config) as shown:
+    with _progress(config, 0) as shown:
         path = run.train(config, shown.update)
     _print_result(path)
 
@@ -159,13 +160,14 @@ def _train(config: TrainConfig) -> None:
 def _resume(command: Resume) -> None:
     config = run.configuration(command.run, command.steps)
     print(f"{config.task} in {config.run_dir}", flush=True)
-    with _progress(config) as shown:
+    reached = [int(path.name) for path in checkpoints(command.run / "checkpoint")]
+    with _progress(config, max(reached, default=0)) as shown:
         path = run.resume(command.run, command.steps, shown.update)
     _print_result(path)
 
 
-def _progress(config: TrainConfig) -> _LiveProgress | _PlainProgress:
-    return _LiveProgress(config) if sys.stdout.isatty() else _PlainProgress(config)
+def _progress(config: TrainConfig, begun_at: int) -> _LiveProgress | _PlainProgress:
+    return _LiveProgress(config, begun_at) if sys.stdout.isatty() else _PlainProgress(config, begun_at)
 
 
 def _print_result(path: Path) -> None:
@@ -180,8 +182,8 @@ def _print_result(path: Path) -> None:
 class _LiveProgress:
     """A progress bar with steps, labels, true return, steps per second and time left."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
+    def __init__(self, config: TrainConfig, begun_at: int) -> None:
+        self._config, self._begun_at = config, begun_at
         self._bar = Bar(BarColumn(bar_width=None), TextColumn("{task.fields[text]}"), expand=True)
         self._task = self._bar.add_task(config.task, total=config.steps, text="starting")
         self._began = time.monotonic()
@@ -195,15 +197,15 @@ class _LiveProgress:
 
     def update(self, progress: run.Progress) -> None:
         """Show the newest iteration."""
-        text = _line(self._config, progress, time.monotonic() - self._began)
+        text = _line(self._config, progress, time.monotonic() - self._began, self._begun_at)
         self._bar.update(self._task, completed=min(progress.env_steps, self._config.steps), text=text)
 
 
 class _PlainProgress:
     """A line every ten seconds, for logs."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
+    def __init__(self, config: TrainConfig, begun_at: int) -> None:
+        self._config, self._begun_at = config, begun_at
         self._began = time.monotonic()
         self._last = -math.inf
 
@@ -218,11 +220,12 @@ class _PlainProgress:
         now = time.monotonic()
         if now - self._last >= PLAIN_LINE_SECONDS or progress.env_steps >= self._config.steps:
             self._last = now
-            print(_line(self._config, progress, now - self._began), flush=True)
+            print(_line(self._config, progress, now - self._began, self._begun_at), flush=True)
 
 
-def _line(config: TrainConfig, progress: run.Progress, seconds: float) -> str:
-    left = seconds / max(progress.env_steps, 1) * max(config.steps - progress.env_steps, 0)
+def _line(config: TrainConfig, progress: run.Progress, seconds: float, begun_at: int) -> str:
+    """One line on `seconds` of work that began at that many environment steps."""
+    left = seconds / max(progress.env_steps - begun_at, 1) * max(config.steps - progress.env_steps, 0)
     true_return = "-" if math.isnan(progress.true_return) else f"{progress.true_return:.0f}"
     labels = f"{progress.labels}/{config.labels} labels  " if config.feedback != "none" else ""
     return (

@@ -182,12 +182,13 @@ def test_the_installed_command_finds_a_module_in_the_current_folder(tmp_path: Pa
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_ctrl_c_saves_the_run_and_says_where(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     process = command("train", "reacher", *TINY, "--steps", "1e8", "--run-dir", "run", cwd=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "reacher in run\n"
     assert "labels" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     asked, stopped = err.splitlines()
@@ -195,9 +196,16 @@ def test_ctrl_c_saves_the_run_and_says_where(tmp_path: Path) -> None:
     assert stopped.startswith("prefrl: stopped at")
     assert stopped.endswith("saved in run; prefrl resume run goes on")
     assert "Traceback" not in err
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "stopped"
     assert (tmp_path / "run" / "policy.zip").exists()
     assert (tmp_path / "run" / "report.html").exists()
+    further = str(status["env_steps"] + 256)
+    out, err = command("resume", "run", "--steps", further, cwd=tmp_path).communicate(timeout=120)
+    assert err == ""
+    assert out.startswith("reacher in run\n")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], str(status["env_steps"])) == ("done", further)
 
 
 # Mistakes.
