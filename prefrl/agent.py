@@ -45,7 +45,7 @@ class PPOOptions:
 
     num_envs: int = 64
     """environments stepped together"""
-    num_steps: int = 128
+    num_steps: int = 64
     """steps of each environment per iteration"""
     batch_size: int = 256
     """steps per gradient step"""

@@ -39,7 +39,7 @@ class RewardOptions:
     """answers per gradient step and member"""
     initial_gradient_steps: int = 200
     """gradient steps on the first quarter of the answers"""
-    gradient_steps: int = 4
+    gradient_steps: int = 2
     """gradient steps in each later iteration"""
     error_rate: float = 0.1
     """chance of a uniformly random answer assumed in the loss"""

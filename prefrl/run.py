@@ -133,13 +133,16 @@ def _carry_out(
         run.finish("stopped" if stopped else "done", f"stopped at {run.env_steps} steps" if stopped else "")
     except BaseException as error:
         ended = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        directory.set_status(ended, run.env_steps if run else 0, str(error) or type(error).__name__)
+        message = str(error) or type(error).__name__
+        if isinstance(error, NumericalError):
+            message += f"; {_last_checkpoint(directory.path)}"
+        directory.set_status(ended, run.env_steps if run else 0, message)
         if run is not None:
             run.close()
             if not isinstance(error, NumericalError):
                 run.save()
         if isinstance(error, NumericalError):
-            raise NumericalError(f"{error}; {_last_checkpoint(directory.path)}") from error
+            raise NumericalError(message) from error
         raise
     finally:
         directory.release()

@@ -108,12 +108,12 @@ def test_segments_of_other_environments_are_25_steps_or_an_episode() -> None:
             {"ppo__batch_size": 64, "ppo__num_envs": 1, "queries__segment_steps": 150},
             "need 299 recent steps.*there are 256",
         ),
-        ({"queries__recent_rollouts": 1, "queries__segment_steps": 129}, "exceeds the 128 recent steps"),
+        ({"queries__recent_rollouts": 1, "queries__segment_steps": 65}, "exceeds the 64 recent steps"),
         ({"labels": 3}, "3 labels"),
         ({"labels": 20_000}, r"20000 labels on pairs of 60 steps.*lower --labels to 16666"),
-        ({"steps": 8191}, "8191 steps are less than one iteration of 8192"),
-        ({"steps": 8191, "feedback": "none"}, "8191 steps are less than one iteration of 8192"),
-        ({"steps": 40_000, "labels": 10}, "the random policy's 32768 steps leave no iteration"),
+        ({"steps": 4095}, "4095 steps are less than one iteration of 4096"),
+        ({"steps": 4095, "feedback": "none"}, "4095 steps are less than one iteration of 4096"),
+        ({"steps": 36_000, "labels": 10}, "the random policy's 32768 steps leave no iteration"),
         ({"evaluation_episodes": 0}, "0 evaluation episodes"),
         ({"oracle__score": "judge"}, "hopper has no judge"),
         ({"task": "Pendulum-v1", "oracle__score": "judge"}, "Pendulum-v1 has no judge"),
@@ -126,7 +126,7 @@ def test_impossible_combinations_are_refused(options: dict[str, Any], message: s
 
 
 def test_what_concerns_feedback_is_not_asked_of_a_run_without() -> None:
-    resolved = config("hopper", feedback="none", labels=0, steps=8192, queries__segment_steps=5000).resolved()
+    resolved = config("hopper", feedback="none", labels=0, steps=4096, queries__segment_steps=5000).resolved()
     assert (resolved.labels, resolved.queries.segment_steps) == (0, 5000)
 
 

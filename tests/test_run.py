@@ -252,12 +252,18 @@ def test_an_environment_that_cannot_be_used_is_refused_before_it_has_a_folder(tm
         ("EndsEarly", "ended an episode after 5 of 16 steps"),
     ],
 )
-@pytest.mark.parametrize("feedback", ["synthetic", "none"])
-def test_an_environment_that_misbehaves_ends_the_run_as_failed(
-    tmp_path: Path, probe: str, message: str, feedback: str
+def test_an_environment_that_misbehaves_is_refused_before_it_has_a_folder(
+    tmp_path: Path, probe: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=message) as failure:
-        train(tiny(f"probes/{probe}-v0", tmp_path / "run", feedback=feedback))
+    with pytest.raises(UserError, match=message):
+        train(tiny(f"probes/{probe}-v0", tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("feedback", ["synthetic", "none"])
+def test_one_that_misbehaves_later_ends_the_run_as_failed(tmp_path: Path, feedback: str) -> None:
+    with pytest.raises(UserError, match=r"observation of environment \d is nan") as failure:
+        train(tiny("probes/NanLater-v0", tmp_path / "run", feedback=feedback))
     assert "\n" not in str(failure.value)
     status = read(tmp_path / "run" / "status.json")
     assert (status["state"], status["message"]) == ("failed", str(failure.value))
