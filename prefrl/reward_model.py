@@ -10,8 +10,10 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import pydantic
 import safetensors
 import safetensors.torch
 import torch
@@ -43,6 +45,24 @@ def preference_loss(returns: Tensor, mu: Tensor, error_rate: float = 0.1) -> Ten
     if error_rate == 0:  # the softmax of a confident prediction is 0 in single precision, and its log minus infinity
         return -(mu * torch.log_softmax(returns, dim=-1)).sum(dim=-1)
     return -(mu * preference_probability(returns, error_rate).log()).sum(dim=-1)
+
+
+class _Shape(pydantic.BaseModel):
+    """What RewardEnsemble.save notes beside the weights."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    observation_dim: pydantic.PositiveInt
+    action_dim: pydantic.PositiveInt
+    members: pydantic.PositiveInt
+    hidden: tuple[pydantic.PositiveInt, ...]
+    dropout: Annotated[float, pydantic.Field(ge=0, lt=1)]
+    reward_deviation: pydantic.PositiveFloat
+
+    def weights(self) -> list[list[int]]:
+        """Shape of each layer's weights."""
+        sizes = [self.observation_dim + self.action_dim, *self.hidden, 1]
+        return [[self.members, fan_in, fan_out] for fan_in, fan_out in itertools.pairwise(sizes)]
 
 
 class RewardEnsemble(nn.Module):
@@ -178,9 +198,18 @@ class RewardEnsemble(nn.Module):
         """
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                shape = json.loads(file.metadata()["prefrl"])
-                ensemble = cls(**shape)
+                shape = _Shape.model_validate_json(file.metadata()["prefrl"])
+                # Before anything of that size is made: the file may declare what no memory holds.
+                for i, dimensions in enumerate(shape.weights()):
+                    found = file.get_slice(f"weights.{i}").get_shape()
+                    if found != dimensions:
+                        raise ValueError(f"weights.{i} have shape {found} where {dimensions} is declared")
+                ensemble = cls(**shape.model_dump())
                 ensemble.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            name = " ".join(map(str, first["loc"])) or "its shape"
+            raise UserError(f"{path} is not a saved reward predictor: {name}: {first['msg']}") from error
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} is not a saved reward predictor: {reason}") from error

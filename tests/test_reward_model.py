@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,3 +264,28 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(UserError, match=r"p\.safetensors is not a saved reward predictor") as refusal:
         RewardEnsemble.load(path)
     assert "\n" not in str(refusal.value), "one line"
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"members": 10**9},
+        {"hidden": [10**6, 10**6]},
+        {"hidden": [1] * 100_000},
+        {"observation_dim": -2},
+        {"dropout": "x"},
+        {"reward_deviation": float("nan")},
+    ],
+)
+def test_a_shape_that_its_tensors_do_not_have_is_refused_before_it_is_made(
+    tmp_path: Path, declared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.safetensors"
+    make_ensemble().save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        shape = json.loads(file.metadata()["prefrl"])
+    tensors = {name: value.contiguous() for name, value in make_ensemble().state_dict().items()}
+    safetensors.torch.save_file(tensors, path, metadata={"prefrl": json.dumps(shape | declared)})
+    monkeypatch.setattr(RewardEnsemble, "__init__", lambda *arguments, **shape: pytest.fail("made"))
+    with pytest.raises(UserError, match=r"p\.safetensors is not a saved reward predictor: "):
+        RewardEnsemble.load(path)
