@@ -47,11 +47,11 @@ def save_checkpoint(folder: Path, env_steps: int, state: State) -> Path:
     (unfinished / VALUES).write_text(values)
     (unfinished / CHECKSUMS).write_text(json.dumps({name: _checksum(unfinished / name) for name in (ARRAYS, VALUES)}))
     for name in (ARRAYS, VALUES, CHECKSUMS, "."):
-        _sync(unfinished / name)
+        sync(unfinished / name)
     if path.exists():  # the run was at this very step before
         shutil.rmtree(path)
     unfinished.rename(path)
-    _sync(folder)
+    sync(folder)
     for old in checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)
     return path
@@ -116,7 +116,7 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -6,6 +6,15 @@ and reading a file from a stranger executes nothing: arrays are plain bytes besi
 """
 
 from prefrl.preferences.answers import CANT_TELL, CHOICES, Answer, Ranking, ranking_from_text, ranking_to_text
-from prefrl.preferences.store import PreferenceStore
+from prefrl.preferences.store import PreferenceStore, Rows
 
-__all__ = ["CANT_TELL", "CHOICES", "Answer", "PreferenceStore", "Ranking", "ranking_from_text", "ranking_to_text"]
+__all__ = [
+    "CANT_TELL",
+    "CHOICES",
+    "Answer",
+    "PreferenceStore",
+    "Ranking",
+    "Rows",
+    "ranking_from_text",
+    "ranking_to_text",
+]

@@ -26,6 +26,10 @@ from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, de
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
+Rows = dict[str, list[dict[str, Any]]]  # table -> its rows
+
+_DATA_TABLES = (schema.segments, schema.queries, schema.query_segments, schema.answers)  # parents first
+
 _WAYS_OUT = {
     "not a database": "it is no preference store; give the path of one, or of a file that does not exist yet",
     "malformed": "the file is damaged; restore it from a copy",
@@ -295,6 +299,24 @@ class PreferenceStore:
                 "answers": count(schema.answers, ~_is_superseded()),
                 "superseded": count(schema.answers, _is_superseded()),
             }
+
+    def rows(self) -> Rows:
+        """Segments, queries and answers as they lie in the database, by table and in the order of their ids."""
+        with self._transaction() as connection:
+            return {
+                table.name: [
+                    dict(row)
+                    for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns)).mappings()
+                ]
+                for table in _DATA_TABLES
+            }
+
+    def add_rows(self, rows: Rows) -> None:
+        """Add what `rows` gave, under the ids it had, all or none; the caller has checked it, and the file is new."""
+        with self._transaction(writes=True) as connection:
+            for table in _DATA_TABLES:
+                if rows[table.name]:
+                    connection.execute(sa.insert(table), rows[table.name])
 
     def close(self) -> None:
         """Let go of the database; everything added is in it already."""
