@@ -1,4 +1,4 @@
-"""The command line: `prefrl train`, `resume`, `watch`, `report`, `tasks`, `bench`."""
+"""The command line: `prefrl train`, `resume`, `watch`, `report`, `export`, `import`, `tasks`, `bench`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from prefrl import run
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
 from prefrl.config import Count, TrainConfig, default_config
+from prefrl.dataset import Dataset, export_dataset, import_dataset
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.report import build_report, compare_report
@@ -65,6 +66,26 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a run's preferences and predictor to a folder to publish, with a card that explains each."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run"""
+    out: tyro.conf.Positional[Path]
+    """folder to write; must not exist yet"""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Read preferences that `prefrl export` wrote into a new database; nothing in them is executed."""
+
+    folder: tyro.conf.Positional[Path]
+    """folder that was exported"""
+    store: tyro.conf.Positional[Path]
+    """database file to write; must not exist yet"""
+
+
+@dataclass(frozen=True)
 class Tasks:
     """List the tasks."""
 
@@ -74,6 +95,8 @@ Command = (
     | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BenchOptions, tyro.conf.subcommand("bench")]
 )
@@ -142,6 +165,10 @@ def _run(command: object) -> int:
         if not command.runs:
             raise UserError("no run given; name one or more run folders")
         print(build_report(command.runs[0]) if len(command.runs) == 1 else compare_report(command.runs, command.out))
+    elif isinstance(command, Export):
+        _print_counts(command.out, export_dataset(command.run, command.out))
+    elif isinstance(command, Import):
+        _print_counts(command.store, import_dataset(command.folder, command.store))
     elif isinstance(command, BenchOptions):
         bench(command)
     else:
@@ -240,6 +267,10 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     for name, values in rows.items():
         table.add_row(name, f"{sum(values) / len(values):.2f}", " ".join(f"{value:.4g}" for value in values))
     Console().print(table)
+
+
+def _print_counts(path: Path, dataset: Dataset) -> None:
+    print(f"{path}: {', '.join(f'{count} {kind}' for kind, count in dataset.counts().items())}")
 
 
 def _print_tasks() -> None:

@@ -153,7 +153,7 @@ def test_bench_prints_one_json_object(prefrl: Prefrl, monkeypatch: pytest.Monkey
     assert json.loads(measured.out)["robots"]["InvertedPendulum"]["preference_fps"] > 0
 
 
-@pytest.mark.parametrize("name", ["", "train", "watch", "report", "tasks", "bench"])
+@pytest.mark.parametrize("name", ["", "train", "watch", "report", "export", "import", "tasks", "bench"])
 def test_every_command_has_help(prefrl: Prefrl, name: str) -> None:
     helped = prefrl(*([name] if name else []), "--help")
     assert helped.code == 0
