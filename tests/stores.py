@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from contextlib import closing
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 from postgresql import TemporaryServer
 
@@ -57,6 +60,18 @@ def assert_same_queries(some: list[Query], others: list[Query]) -> None:
     for one, other in zip(some, others, strict=True):
         for a, b in zip(one.segments, other.segments, strict=True):
             assert_same_segment(a, b)
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """A file system mounted at a folder, where this process may do that."""
+    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no right to mount a file system here: {done.stderr.strip().splitlines()[-1]}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 class Database(Protocol):
@@ -155,6 +170,16 @@ class PostgresqlDatabases:
     def drop(self, database: Database) -> None:
         """Remove it, with whoever is still connected."""
         self._execute(f"DROP DATABASE {sa.make_url(database.location).database} WITH (FORCE)")
+
+    @contextmanager
+    def user_with_password(self, database: PostgresqlDatabase, password: str) -> Iterator[str]:
+        """User ann, who may make tables; yields the database's URL for her, without the password."""
+        database.tamper("CREATE ROLE with_password")
+        database.tamper(f"CREATE ROLE ann LOGIN IN ROLE with_password PASSWORD '{password}'")
+        database.tamper("GRANT CREATE ON SCHEMA public TO ann")
+        yield database.location.replace("postgres@", "ann@")
+        database.tamper("DROP OWNED BY ann")
+        database.tamper("DROP ROLE ann, with_password")
 
     def _execute(self, statement: str) -> None:
         import psycopg

@@ -6,12 +6,10 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stores import SqliteFile, assert_same_queries, make_answer, make_query
+from stores import SqliteFile, assert_same_queries, make_answer, make_query, mounted
 
 from prefrl.errors import UserError
 from prefrl.preferences import Answer, PreferenceStore
@@ -20,18 +18,6 @@ from prefrl.preferences import Answer, PreferenceStore
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "preferences.db"
-
-
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """A file system mounted at a folder, where this process may do that."""
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no right to mount a file system here: {done.stderr.strip().splitlines()[-1]}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def assert_whole(path: Path) -> None:

@@ -28,11 +28,8 @@ def database(postgresql: PostgresqlDatabases) -> Iterator[PostgresqlDatabase]:
 @pytest.fixture
 def ann(postgresql: PostgresqlDatabases, database: PostgresqlDatabase) -> Iterator[str]:
     """URL of the database for a user who needs a password, which is not in it."""
-    database.tamper("CREATE ROLE with_password")
-    database.tamper(f"CREATE ROLE ann LOGIN IN ROLE with_password PASSWORD '{PASSWORD}'")
-    yield database.location.replace("postgres@", "ann@")
-    database.tamper("DROP OWNED BY ann")
-    database.tamper("DROP ROLE ann, with_password")
+    with postgresql.user_with_password(database, PASSWORD) as location:
+        yield location
 
 
 def line_of(error: UserError) -> str:
@@ -117,7 +114,6 @@ def test_an_unknown_option_of_a_url_is_one_line(database: PostgresqlDatabase) ->
 def test_a_password_is_taken_from_the_url_or_the_environment(
     ann: str, database: PostgresqlDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database.tamper("GRANT CREATE ON SCHEMA public TO ann")
     monkeypatch.delenv("PGPASSWORD", raising=False)
     with PreferenceStore(ann.replace("ann@", f"ann:{ENCODED}@")) as store:
         assert store.answers() == []
@@ -134,6 +130,7 @@ def test_a_password_is_taken_from_the_url_or_the_environment(
 
 def test_a_missing_right_is_one_line(ann: str, database: PostgresqlDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    database.tamper("REVOKE CREATE ON SCHEMA public FROM ann")
     with pytest.raises(UserError, match="permission denied for schema public; grant the user this right") as refusal:
         PreferenceStore(ann)
     line_of(refusal.value)
