@@ -36,7 +36,7 @@ from trials import REPOSITORY, RESULTS, markdown_table
 
 from prefrl.config import Count
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore
+from prefrl.preferences import Answer, PreferenceStore, without_password
 from prefrl.queries import Query
 from prefrl.run_directory import describe_here
 from prefrl.segments import Segment
@@ -199,8 +199,11 @@ def database(name: StoreName, url: str | None) -> Iterator[tuple[str, str]]:
 def server_version(url: str) -> str:
     import psycopg
 
-    with closing(psycopg.connect(url)) as connection:
-        return connection.execute("SHOW server_version").fetchall()[0][0].split()[0]
+    try:
+        with closing(psycopg.connect(url)) as connection:
+            return str(connection.execute("SHOW server_version").fetchall()[0][0]).split()[0]
+    except psycopg.Error as error:
+        raise UserError(f"{without_password(url)}: {str(error).splitlines()[0]}") from error
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -249,11 +252,12 @@ def main() -> int:
             tallies.append(measure(name, location, version, options))
         found = tallies[-1]
         print(f"{version}: {found.kills} kills, {found.acknowledged} answers acknowledged, {found.missing} missing")
+    packages = ["prefrl", "sqlalchemy", *(["psycopg"] if "postgresql" in options.stores else [])]
     result = {
         "command": f"experiments/kill_store.py --kills {options.kills} --stores {' '.join(options.stores)}",
         **{key: about[key] for key in ("started_at", "git_revision", "machine")},
         "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("prefrl", "sqlalchemy", "psycopg")},
+        | {name: importlib.metadata.version(name) for name in packages},
         "stores": [tally.as_json() for tally in tallies],
     }
     options.results.mkdir(parents=True, exist_ok=True)

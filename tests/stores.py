@@ -161,10 +161,10 @@ class PostgresqlDatabases:
     def __init__(self, server: TemporaryServer) -> None:
         self.server, self._numbers = server, itertools.count()
 
-    def new(self) -> PostgresqlDatabase:
+    def new(self, options: str = "") -> PostgresqlDatabase:
         """An empty database."""
         name = f"test_{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name}")
+        self._execute(f"CREATE DATABASE {name} {options}")
         return PostgresqlDatabase(self.server.url(name))
 
     def drop(self, database: Database) -> None:

@@ -58,6 +58,7 @@ def lost_in_a_transaction(store: PreferenceStore, server: PostgresqlDatabase) ->
 
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
     with pytest.raises(UserError, match="Connection refused; check the path or the server") as refusal:
         PreferenceStore("postgresql://ann:sesame@127.0.0.1:1/preferences")
     assert line_of(refusal.value).startswith("postgresql://ann@127.0.0.1:1/preferences: ")
@@ -177,6 +178,18 @@ def test_commits_wait_for_the_disk_even_where_the_server_would_not(database: Pos
         database.tamper(f"ALTER DATABASE {name} SET synchronous_commit = {said}")
         with PreferenceStore(database.location) as store, store._database.transaction() as open_one:
             assert open_one.exec_driver_sql("SHOW synchronous_commit").scalar_one() == done
+
+
+def test_a_database_of_another_encoding_is_one_line(postgresql: PostgresqlDatabases) -> None:
+    database = postgresql.new("ENCODING 'LATIN1' TEMPLATE template0")
+    with PreferenceStore(database.location) as store:
+        (query,) = store.add_queries([make_query()])
+        (answer,) = store.add_answers([make_answer(query.id, labeller="André")])
+        with pytest.raises(UserError, match=r"LATIN1.*; give the URL of a database whose encoding is UTF-8") as refusal:
+            store.add_answers([make_answer(query.id, labeller="Ольга")])
+        assert store.answers() == [answer]
+    line_of(refusal.value)
+    postgresql.drop(database)
 
 
 def test_two_undos_at_once_leave_one_current_answer(database: PostgresqlDatabase) -> None:

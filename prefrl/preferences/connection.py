@@ -18,6 +18,7 @@ from prefrl.errors import UserError
 BUSY_SECONDS = 30  # that a writer waits for another one
 POSTGRESQL = {  # libpq's options where the URL says nothing; seconds, but for the last in ms
     "fallback_application_name": "prefrl",
+    "client_encoding": "utf8",
     "connect_timeout": 10,
     # Without these, a server that lost its power is waited for by the hour.
     "keepalives_idle": 30,
@@ -42,6 +43,7 @@ _WAYS_OUT = {
 # By how PostgreSQL's error code begins. Any other code is a mistake of ours.
 _WAYS_OUT_BY_CODE = {
     "08": "check that the server can be reached, then try again",
+    "22P05": "give the URL of a database whose encoding is UTF-8",
     "25006": "the server takes no changes; give the URL of one that does",
     "40": "try again",
     "42501": "grant the user this right, or give another user",
