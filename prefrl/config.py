@@ -102,9 +102,8 @@ class TrainConfig:
     run_dir: Path | None = None
     """folder to leave the run in, which must not exist; runs/TASK-FEEDBACK-SEED by default"""
     store: str | None = None
-    """database of segments, queries and answers; RUN/preferences.db by default. A file, or
-    postgresql://USER@HOST/NAME, whose password is best given in the environment variable PGPASSWORD: it is not kept
-    in config.json, so `prefrl resume` takes it from there"""
+    """database of segments, queries and answers, a file or postgresql://USER@HOST/NAME; RUN/preferences.db by default;
+    a password in the URL is not kept, so `prefrl resume` takes it from the environment variable PGPASSWORD"""
     threads: Count | None = None
     """cores to use; all by default"""
     checkpoint_minutes: float = 1.0

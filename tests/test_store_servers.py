@@ -229,6 +229,8 @@ def test_two_undos_at_once_leave_one_current_answer(database: PostgresqlDatabase
             "postgresql://host/name?sslmode=require&user=ann",
         ),
         ("postgresql://ann:sesame@host:port/name", "postgresql://"),
+        ("postgresql://ann:open@sesame@host/name", "postgresql://"),
+        ("sqlite:////home/ann@host/answers.db", "sqlite:////home/ann@host/answers.db"),
     ],
 )
 def test_a_location_is_told_without_its_password(given: str, kept: str) -> None:

@@ -65,7 +65,7 @@ def without_password(url_or_path: str) -> str:
     if "://" not in url_or_path:
         return url_or_path
     try:
-        url = sa.make_url(url_or_path)
+        url = _parse(url_or_path)
     except (sa.exc.ArgumentError, ValueError):
         return f"{url_or_path.partition('://')[0]}://"
     query = {key: value for key, value in url.query.items() if key not in ("password", "sslpassword")}
@@ -73,6 +73,13 @@ def without_password(url_or_path: str) -> str:
         return url_or_path
     public = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query)
     return public.render_as_string()
+
+
+def _parse(text: str) -> sa.URL:
+    url = sa.make_url(text)
+    if url.host and "@" in f"{url.host}{url.database}":  # the end of a password that holds an @
+        raise ValueError("an @ too many")
+    return url
 
 
 class Database:
@@ -148,7 +155,7 @@ def _create_engine(url_or_path: str) -> sa.Engine:
     else:
         scheme = url_or_path.partition("://")[0]
         try:
-            engine = _create_engine_by_url(sa.make_url(url_or_path))
+            engine = _create_engine_by_url(_parse(url_or_path))
         except (sa.exc.NoSuchModuleError, ImportError) as error:
             way_out = "pip install 'prefrl[postgres]'" if "psycopg" in str(error) else "install its driver"
             raise UserError(
@@ -173,8 +180,6 @@ def _create_engine(url_or_path: str) -> sa.Engine:
 def _create_engine_by_url(url: sa.URL) -> sa.Engine:
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         return sa.create_engine(url)
-    if "@" in f"{url.host}{url.database}":  # the end of a password that holds an @
-        raise ValueError("an @ too many")
     options = {name: value for name, value in POSTGRESQL.items() if name not in url.query}
     # A connection that was lost while idle is replaced; one lost in a transaction is an error.
     return sa.create_engine(url.set(drivername="postgresql+psycopg"), connect_args=options, pool_pre_ping=True)
