@@ -101,6 +101,9 @@ class TrainConfig:
     default where --horizon is given"""
     run_dir: Path | None = None
     """folder to leave the run in, which must not exist; runs/TASK-FEEDBACK-SEED by default"""
+    store: str | None = None
+    """database of segments, queries and answers, a file or postgresql://USER@HOST/NAME; RUN/preferences.db by default;
+    a password in the URL is not kept, so `prefrl resume` takes it from the environment variable PGPASSWORD"""
     threads: Count | None = None
     """cores to use; all by default"""
     checkpoint_minutes: float = 1.0
@@ -141,6 +144,7 @@ class TrainConfig:
             horizon=spec.horizon,
             fill_early_ends=spec.absorb,
             run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{self.feedback}-{self.seed}",
+            store=self.store and (self.store if "://" in self.store else str(Path(self.store).absolute())),
             queries=replace(self.queries, segment_steps=segment_steps),
         )
         if self.seed >= 2**32:
@@ -149,6 +153,10 @@ class TrainConfig:
             raise UserError(f"{self.checkpoint_minutes} minutes between checkpoints; give a number of 0 or more")
         if self.evaluation_episodes < 1:
             raise UserError("0 evaluation episodes; a run is judged by at least 1")
+        if self.store == "":
+            raise UserError("the name of the store is empty; give --store a file or a URL, or leave it out")
+        if self.store and self.feedback == "none":
+            raise UserError("--feedback none leaves nothing to store; leave out --store")
         if self.steps < self.iteration_steps:
             raise UserError(
                 f"{self.steps} steps are less than one iteration of {self.iteration_steps}; "

@@ -59,8 +59,11 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     """
     config = config.resolved()
     spec = config.environment()
+    # What cannot be used is refused before it has a folder.
     if spec.task is None:
-        play_one_episode(spec)  # what cannot be used is refused before it has a folder
+        play_one_episode(spec)
+    if config.store:
+        PreferenceStore(config.store, task=config.task).close()
     return _carry_out(config, RunDirectory(config), on_progress, None)
 
 
@@ -195,9 +198,8 @@ class _Run:
         reached = state["loop"]["agent"]["env_steps"] if state else 0
         directory.begin(reached)
         self._metrics = MetricsWriter(self.path, reached)
-        self._store = (
-            PreferenceStore(self.path / "preferences.db", task=config.task) if config.feedback != "none" else None
-        )
+        location = config.store or self.path / "preferences.db"
+        self._store = PreferenceStore(location, task=config.task) if config.feedback != "none" else None
         self._loop = PreferenceLoop(config, self._store, state=state["loop"] if state else None)
         self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
         self._milestones = {percent: share for percent, share in MILESTONES.items() if reached < share * config.steps}

@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
+from prefrl.preferences import without_password
 
 EVENTS = "events.out.tfevents."  # how TensorBoard's files begin
 VERSIONED = ("prefrl", "gymnasium", "mujoco", "numpy", "stable-baselines3", "torch")
@@ -123,20 +124,25 @@ def _exists(path: Path, name: str) -> str:
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
+    public = dataclasses.replace(config, store=config.store and without_password(config.store))
     return {
         "task": config.task,
         "seed": config.seed,
         "steps": config.steps,
         "labels": config.labels if config.feedback != "none" else 0,
         "feedback": config.feedback,
-        "options": dataclasses.asdict(config),
+        "options": dataclasses.asdict(public),
     }
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
     """Everything that made a run: resolved options, versions, revision and machine."""
+    return {**_options(config), **describe_here()}
+
+
+def describe_here() -> dict[str, Any]:
+    """Time, versions, revision and machine."""
     return {
-        **_options(config),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in VERSIONED},
         "git_revision": _git_revision(),

@@ -40,10 +40,10 @@ def rendering_error() -> str | None:
     return (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
 
 
-def install_with_apt() -> None:
-    """Install the libraries; apt's own messages are shown if that fails."""
+def install_with_apt(packages: list[str]) -> None:
+    """Install packages; apt's own messages are shown if that fails."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *APT_PACKAGES]):
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         result = subprocess.run(
             ["apt-get", "--quiet", *arguments],
             env=environment,
@@ -61,7 +61,7 @@ def main() -> int:
     error = rendering_error()
     if error and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"MuJoCo cannot render yet ({error}); installing {' '.join(APT_PACKAGES)}")
-        install_with_apt()
+        install_with_apt(APT_PACKAGES)
         error = rendering_error()
     if error is None:
         return 0

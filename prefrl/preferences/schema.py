@@ -1,18 +1,13 @@
-"""The tables of a preference database, and how to connect to one.
+"""The tables of a preference database, the same on SQLite and PostgreSQL.
 
-SQLite by default; everything but the connection's own settings is SQL that PostgreSQL speaks too.
+When they change, migrations.py says how a database of before is brought up to date.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
-from prefrl.errors import UserError
 from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS
-
-SCHEMA_VERSION = 1
 
 TABLES = sa.MetaData()
 
@@ -71,33 +66,3 @@ answers = sa.Table(
     # Unique: two tabs can't both undo the same answer and leave two current ones.
     sa.Column("supersedes", sa.ForeignKey("answers.id"), unique=True),
 )
-
-
-def create_engine(url_or_path: str) -> sa.Engine:
-    """Connections to a file path or a URL; nothing is opened yet. Writers use execution_options(writes=True)."""
-    try:
-        is_url = "://" in url_or_path
-        engine = sa.create_engine(url_or_path if is_url else sa.URL.create("sqlite", database=url_or_path))
-    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-        raise UserError(
-            f"{url_or_path.partition('://')[0]}:// names no database that can be used here ({error}); "
-            "give a file path, or install the driver"
-        ) from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _on_sqlite_connect)
-        sa.event.listen(engine, "begin", _on_sqlite_begin)
-    return engine
-
-
-def _on_sqlite_connect(connection: Any, _: object) -> None:
-    """Durable and strict. The journal stays SQLite's default: before 3.51.3, WAL can corrupt with several writers."""
-    connection.isolation_level = None  # sqlite3 would begin transactions by itself, and only before the first write
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA busy_timeout = 30000")  # ms
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _on_sqlite_begin(connection: sa.Connection) -> None:
-    # A writer that began as a reader can't wait for another writer: SQLite would refuse it at once to avoid a deadlock.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

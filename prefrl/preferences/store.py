@@ -5,11 +5,11 @@ Takes queries.Query from the loop and Answer from the oracles; reward_training.p
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,21 +23,17 @@ from prefrl.errors import UserError
 from prefrl.preferences import schema
 from prefrl.preferences.answers import Answer, ranking_from_text, ranking_to_text
 from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, decode, encode
+from prefrl.preferences.connection import Database, refuse_torn_file
+from prefrl.preferences.migrations import migrate, schema_version
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
+log = logging.getLogger("prefrl")
+
 Rows = dict[str, list[dict[str, Any]]]  # table -> its rows
 
+MAX_REPLAYS = 2**31 - 1  # what an INTEGER of PostgreSQL holds
 _DATA_TABLES = (schema.segments, schema.queries, schema.query_segments, schema.answers)  # parents first
-
-_WAYS_OUT = {
-    "not a database": "it is no preference store; give the path of one, or of a file that does not exist yet",
-    "malformed": "the file is damaged; restore it from a copy",
-    "unable to open": "give a path to a file in a folder that exists and that you may write to",
-    "readonly": "make the file and its folder writable",
-    "locked": "another process has been writing to it for too long; stop that one or try again",
-    "disk is full": "free some disk space and try again",
-}
 
 
 class PreferenceStore:
@@ -47,24 +43,21 @@ class PreferenceStore:
     An answer is safe from a crash or a power cut once add_answers has returned.
 
     Args:
-        url_or_path: a file path (SQLite; created when new, in a folder that exists) or an SQLAlchemy URL.
+        url_or_path: a file path (SQLite; created when new, in a folder that exists), postgresql://USER@HOST/NAME
+            or another SQLAlchemy URL. A database of an older prefrl is brought up to date, with a copy kept.
         task: name of the task that new segments come from; checked against what the database says it holds.
 
     Raises:
-        UserError: not a preference store, written by a newer version, or of another task. The file is left as it is.
+        UserError: not a preference store, written by a newer version, or of another task. It is left as it is.
     """
 
     def __init__(self, url_or_path: str | PathLike[str], task: str | None = None) -> None:
         self.task = task
         self._mujoco_version = version("mujoco")
         self._segment_ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()  # by identity, not by content
-        self._closed = False
-        self._engine = schema.create_engine(fspath(url_or_path))
-        self._writer = self._engine.execution_options(writes=True)
-        url = self._engine.url
-        self.location = (url.database if url.get_backend_name() == "sqlite" else None) or url.render_as_string(
-            hide_password=True
-        )
+        self._database = Database(fspath(url_or_path))
+        self._transaction = self._database.transaction
+        self.location = self._database.location
         try:
             self._open()
         except BaseException:
@@ -74,17 +67,20 @@ class PreferenceStore:
     def _open(self) -> None:
         with self._transaction() as connection:
             is_new = not sa.inspect(connection).get_table_names()
+            refuse_torn_file(connection, self.location)
         if is_new:
             self._create()
         with self._transaction() as connection:
             meta = self._read_meta(connection)
         recorded = meta.get("task")
+        if self.task is not None and recorded is not None and self.task != recorded:
+            raise UserError(f"{self.location} holds segments of task {recorded}, not of {self.task}; give another path")
+        if int(meta["schema_version"]) < schema_version():
+            self._migrate()
         if self.task is not None and recorded is None:
             with self._transaction(writes=True) as connection:
                 if "task" not in self._read_meta(connection):
                     connection.execute(sa.insert(schema.meta), {"key": "task", "value": self.task})
-        elif self.task is not None and self.task != recorded:
-            raise UserError(f"{self.location} holds segments of task {recorded}, not of {self.task}; give another path")
         self.task = self.task or recorded
 
     def _create(self) -> None:
@@ -93,11 +89,22 @@ class PreferenceStore:
                 return  # another process was faster
             schema.TABLES.create_all(connection)
             meta = {
-                "schema_version": str(schema.SCHEMA_VERSION),
+                "schema_version": str(schema_version()),
                 "mujoco_version": self._mujoco_version,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
             connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in meta.items()])
+
+    def _migrate(self) -> None:
+        with self._transaction(writes=True) as connection:
+            version = int(self._read_meta(connection)["schema_version"])
+            if version == schema_version():
+                return  # another process was faster
+            copy = migrate(connection, version, self.location)
+        log.warning(
+            "%s had schema version %d and has %d now; as it was it is kept in %s",
+            *(self.location, version, schema_version(), copy),
+        )
 
     def _read_meta(self, connection: sa.Connection) -> dict[str, str]:
         """The meta table, once it is sure that this is a preference store that we can read."""
@@ -109,33 +116,18 @@ class PreferenceStore:
         written = meta.get("schema_version")
         if not isinstance(written, str) or not re.fullmatch("[0-9]{1,9}", written):
             raise UserError(
-                f"{self.location} is a database but no preference store; give the path of one, "
-                "or of a file that does not exist yet"
+                f"{self.location} is a database but no preference store; give the path or URL of one, "
+                "or of a new, empty one"
             )
-        if int(written) > schema.SCHEMA_VERSION:
+        if int(written) > schema_version():
             raise UserError(
-                f"{self.location} has schema version {written}, newer than {schema.SCHEMA_VERSION}, "
+                f"{self.location} has schema version {written}, newer than {schema_version()}, "
                 "the newest that this prefrl reads; upgrade prefrl"
             )
-        if int(written) < 1 or not tables >= set(schema.TABLES.tables):
+        expected = set(schema.TABLES.tables) if int(written) == schema_version() else set()
+        if int(written) < 1 or not tables >= expected:
             raise UserError(f"{self.location} is a damaged preference store; restore it from a copy")
         return meta
-
-    @contextmanager
-    def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
-        """One transaction; what the user can mend (no space, no permission, a foreign file) becomes a UserError."""
-        if self._closed:
-            raise RuntimeError(f"the preference store {self.location} is closed")
-        try:
-            with (self._writer if writes else self._engine).begin() as connection:
-                yield connection
-        except sa.exc.DatabaseError as error:
-            # sqlite3 reports the state of the file or the disk as these two; their subclasses are our own mistakes.
-            if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
-                raise
-            reason = str(error.orig).splitlines()[0]
-            way_out = next((way for part, way in _WAYS_OUT.items() if part in reason), "check the path or the server")
-            raise UserError(f"{self.location}: {reason}; {way_out}") from error
 
     def add_queries(self, queries: Sequence[Query]) -> list[Query]:
         """Store queries with their segments, all or none, and return them with their ids.
@@ -211,10 +203,13 @@ class PreferenceStore:
                 f"ranking {ranking_to_text(answer.ranking)} does not fit query {answer.query_id}, which has {size} "
                 f"segments; name each of the positions 0 to {size - 1} once"
             )
-        if not (math.isfinite(answer.shown_at) and math.isfinite(answer.answered_at) and answer.replays >= 0):
+        if re.search("[\0\ud800-\udfff]", answer.labeller):
+            raise UserError(f"labeller {answer.labeller!r} holds a character that databases refuse; give plain text")
+        times_are_finite = math.isfinite(answer.shown_at) and math.isfinite(answer.answered_at)
+        if not (times_are_finite and 0 <= answer.replays <= MAX_REPLAYS):
             raise UserError(
                 f"answer to query {answer.query_id} has shown_at={answer.shown_at}, answered_at={answer.answered_at}, "
-                f"replays={answer.replays}; give finite unix seconds and a count of 0 or more"
+                f"replays={answer.replays}; give finite unix seconds and a count of 0 to {MAX_REPLAYS}"
             )
         if answer.supersedes is None:
             return
@@ -320,8 +315,7 @@ class PreferenceStore:
 
     def close(self) -> None:
         """Let go of the database; everything added is in it already."""
-        self._closed = True
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> PreferenceStore:
         return self

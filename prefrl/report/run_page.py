@@ -272,15 +272,17 @@ def _labels(run: Run, draw: Drawer) -> dict[str, Any]:
 
 
 def _answers_by_labeller(run: Run, missing: list[str]) -> list[dict[str, Any]]:
-    path = run.path / "preferences.db"
-    if not path.exists():
-        missing.append("preferences.db is missing, so the answers can't be counted by choice.")
+    options = run.config.get("options")
+    named = options.get("store") if isinstance(options, Mapping) else None
+    location = str(named or run.path / "preferences.db")
+    if "://" not in location and not Path(location).exists():
+        missing.append(f"{Path(location).name} is missing, so the answers can't be counted by choice.")
         return []
     try:
-        with PreferenceStore(path) as store:
+        with PreferenceStore(location) as store:
             answers = Counter((answer.labeller, answer.choice) for answer in store.answers())
     except UserError as error:
-        missing.append(f"preferences.db could not be read: {error}")
+        missing.append(f"{Path(location).name if named is None else 'The store'} could not be read: {error}")
         return []
     rows = []
     for labeller in sorted({labeller for labeller, _ in answers}):

@@ -1,0 +1,85 @@
+"""Bring a database of an older prefrl up to date, with a copy kept of what it was.
+
+store.py calls it on opening. A new schema version appends a function to MIGRATIONS and changes schema.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from prefrl.errors import UserError
+from prefrl.preferences import schema
+
+# The first takes version 1 to 2, and so on; each within the transaction that also writes the new version.
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = ()
+
+
+def schema_version() -> int:
+    """The version that this prefrl writes, and the newest that it reads."""
+    return len(MIGRATIONS) + 1
+
+
+def migrate(connection: sa.Connection, version: int, location: str) -> str:
+    """Copy the database, then bring it from `version` to the newest.
+
+    Args:
+        connection: in a transaction that writes, so that nothing changes between the copy and the rest.
+        version: of the database now.
+        location: of the database, for the error.
+
+    Returns:
+        Where the copy is: a file beside a SQLite file, elsewhere tables beside the tables.
+
+    Raises:
+        UserError: there is no room or no permission for a copy.
+    """
+    try:
+        copy_of = _copy_file if connection.dialect.name == "sqlite" else _copy_tables
+        copy = copy_of(connection, version)
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(
+            f"{location} has schema version {version}, and no copy can be kept beside it before it is brought to "
+            f"{schema_version()} ({error}); make room, and make the folder writable"
+        ) from error
+    for migration in MIGRATIONS[version - 1 :]:
+        migration(connection)
+    connection.execute(
+        sa.update(schema.meta).where(schema.meta.c.key == "schema_version").values(value=str(schema_version()))
+    )
+    return copy
+
+
+def _copy_file(connection: sa.Connection, version: int) -> str:
+    path = Path(connection.exec_driver_sql("PRAGMA database_list").all()[0].file)
+    copy = path.with_name(_unused(f"{path.name}.version-{version}", lambda name: path.with_name(name).exists()))
+    unfinished = copy.with_name(copy.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        # SQLite's own copying: opening and closing the file by other means would drop the locks that we hold on it.
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
+            source.backup(target)
+        unfinished.replace(copy)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return str(copy)
+
+
+def _copy_tables(connection: sa.Connection, version: int) -> str:
+    there = set(sa.inspect(connection).get_table_names())
+    copies = []
+    for name in sorted(there & set(schema.TABLES.tables)):
+        copy = _unused(f"{name}_version_{version}", there.__contains__)
+        connection.exec_driver_sql(f'CREATE TABLE "{copy}" AS TABLE "{name}"')
+        copies.append(copy)
+    return ", ".join(copies)
+
+
+def _unused(name: str, is_used: Callable[[str], bool]) -> str:
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not is_used(name))
