@@ -61,8 +61,8 @@ def table(outcomes: Outcomes) -> str:
     return f"""# Hopper backflip
 
 Turns and clean flips are counted from exact states per 8 s of simulated time, mean over 10 evaluation episodes. Body
-down is the share of steps in which more than the foot touches the floor. The answers compare the blog's hand-coded
-reward summed over each segment; the judge's compare how much of a backflip it saw.
+down is the share of steps in which more than the foot touches the floor. The judge compares how much of a backflip it
+saw in clips of 3 s; the blog's hand-coded reward is summed over clips of 1.5 s.
 
 {markdown_table(*conditions)}
 
