@@ -99,10 +99,10 @@ def stores(draw: st.DrawFn) -> list[tuple[Query, list[Answer]]]:
             Answer,
             query_id=st.just(0),
             ranking=st.one_of(st.none(), places.map(ranked)),
-            labeller=st.text(st.characters(exclude_categories=["Cs"])),
+            labeller=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
             shown_at=st.floats(allow_nan=False, allow_infinity=False),
             answered_at=st.floats(0, 1e10),
-            replays=st.integers(0, 2**62),
+            replays=st.integers(0, 2**31 - 1),
             supersedes=st.sampled_from([None, 1]),
         )
         cases.append((Query(tuple(shown)), draw(st.lists(answer, max_size=3))))

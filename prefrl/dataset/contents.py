@@ -54,10 +54,10 @@ class AnswerLine(Line):
 
     query_id: Id
     ranking: str  # as preferences.ranking_to_text writes it
-    labeller: str
+    labeller: Annotated[str, pydantic.Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's texts hold no NUL
     shown_at: float  # unix seconds
     answered_at: float  # unix seconds
-    replays: Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+    replays: Annotated[int, pydantic.Field(ge=0, lt=2**31)]
     supersedes: Id | None
 
     def answer(self) -> Answer:
