@@ -293,6 +293,12 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     else:
         assert {query.segments[0].env_steps for query in queries} == {512}
         assert reports[0].metrics["labels/wanted"] == 80
+    assert loop.ensemble.dropout == options.get("reward__dropout", 0.0)
+    assert loop.trainer.options.error_rate == options.get("reward__error_rate", 0.1)
+    assert loop.trainer.options.target == options.get("reward__target", "comparisons")
+    if not options.get("reward__bootstrap", True):
+        assert comparisons.copies.max() == 1
+    assert ("returns" in loop.agent.state()) == options.get("ppo__normalise_returns", True)
     if not options.get("reward__hold_out", True):
         assert (comparisons.copies[:, :80] > 0).all()
     if not options.get("reward__adaptive_l2", True):

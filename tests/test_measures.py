@@ -169,6 +169,12 @@ def test_one_leg_speed_counts_only_steps_that_end_with_the_front_leg_up() -> Non
     assert measured["front_leg_down"] == pytest.approx(4 / 10)
 
 
+def test_one_leg_speed_takes_off_every_step_back() -> None:
+    up = np.array([True] + [True] * 5 + [False] * 5)
+    back = measures.one_leg(cheetah_states(up, -0.1), dt=0.05)
+    assert back["one_leg_speed"] == back["speed"] == pytest.approx(-2.0)
+
+
 def test_the_one_leg_judge_gives_a_tenth_for_any_touch_and_takes_steps_back_in_full() -> None:
     up, touched = np.ones(11, bool), np.arange(11) != 5
     assert judge_one_leg(segment_of(cheetah_states(up))) == pytest.approx(1.0)
