@@ -102,7 +102,7 @@ def resume(
         for line in torn:
             log.warning("%s", line)
         reached = state["loop"]["agent"]["env_steps"]
-        if config.steps <= reached:
+        if config.steps <= reached and read_json(run_dir / "status.json").get("state") == "done":
             raise UserError(f"{run_dir} has come to {reached} steps already; go further with --steps")
     except BaseException:
         directory.release()

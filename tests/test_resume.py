@@ -172,6 +172,23 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == STEPS
 
 
+def test_a_run_killed_in_its_final_evaluation_is_finished_all_the_same(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prefrl.run.evaluate", killed)
+        with pytest.raises(Killed):
+            train(tiny(tmp_path / "run"))
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+    resume(tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").exists()
+    assert_same(tmp_path / "run", uninterrupted)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
+
+
 def test_a_torn_checkpoint_falls_back_on_the_one_before(
     tmp_path: Path, uninterrupted: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
