@@ -11,7 +11,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,26 +19,25 @@ import numpy as np
 from prefrl.agent import Agent
 from prefrl.checkpoint import State, global_random_state, load_global_random_state
 from prefrl.config import TrainConfig
-from prefrl.errors import UserError
+from prefrl.elicitation import Elicitation
 from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Oracle
 from prefrl.oracles.synthetic import SyntheticOracle, true_return
-from prefrl.preferences import Answer, PreferenceStore
+from prefrl.preferences import PreferenceStore
 from prefrl.queries import Query, most_disputed, pair_up
+from prefrl.reward_diagnostics import reward_metrics
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
 from prefrl.segments import cut_segments
 from prefrl.simulation import MujocoVectorEnv
-from prefrl.threads import one_torch_thread
+from prefrl.stage_clock import StageClock
 
 log = logging.getLogger("prefrl")
 
-STAGES = ("simulate", "policy", "predict", "label", "fit", "ppo", "checkpoint")
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1
-DIAGNOSED_ENVIRONMENTS = 16  # whose steps the predicted reward's metrics are taken over
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
 ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
@@ -51,31 +49,6 @@ class IterationReport:
 
     env_steps: int
     metrics: dict[str, float]  # by the column names of metrics.csv; NaN where there was nothing to measure
-
-
-class StageClock:
-    """Seconds spent in each stage since `shares` was last called."""
-
-    def __init__(self) -> None:
-        self._seconds = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time of a block to a stage."""
-        began = time.perf_counter()
-        yield
-        self.add(name, time.perf_counter() - began)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Count seconds to a stage."""
-        self._seconds[name] += seconds
-
-    def shares(self) -> dict[str, float]:
-        """Each stage's share of the time counted; starts again from zero."""
-        total = sum(self._seconds.values()) or 1.0
-        shares = {f"share/{name}": seconds / total for name, seconds in self._seconds.items()}
-        self._seconds = dict.fromkeys(STAGES, 0.0)
-        return shares
 
 
 def make_oracle(config: TrainConfig, rng: np.random.Generator) -> Oracle:
@@ -94,14 +67,12 @@ class PreferenceLoop:
         config: a resolved configuration.
         store: keeps what is asked and answered; not needed without feedback.
         oracle: answers; the configuration's synthetic one by default.
-        state: of an earlier loop with the same configuration and store, to go on from bit for bit. What that loop
-            asked and was answered later, before it was interrupted, is in the store; it is asked again here, found
-            there, and not stored twice.
+        state: of an earlier loop with the same configuration and store, to go on from bit for bit.
 
     Attributes:
         agent, ensemble, trainer, recorder: the parts, for a notebook to look at; ensemble and trainer are None
             without feedback.
-        labels_asked, labels_answered: so far.
+        elicitation: what is asked and answered; None without feedback.
         clock: where the time goes; whoever saves `state` counts that to the stage "checkpoint".
     """
 
@@ -124,13 +95,9 @@ class PreferenceLoop:
             maxlen=max(NORMALISATION_ROLLOUTS, config.queries.initial_rollouts, config.queries.recent_rollouts)
         )
         self.clock = StageClock()
-        self.labels_asked = self.labels_answered = 0
-        self._answers_taken = 0  # with those that another one supersedes
-        self._asked: dict[int | None, Query] = {}  # by id
-        self._queries_ahead: deque[Query] = deque()
-        self._answers_ahead: dict[int, Answer] = {}  # by query
         self.ensemble: RewardEnsemble | None = None
         self.trainer: RewardTrainer | None = None
+        self.elicitation: Elicitation | None = None
         trained_on: Any = self.recorder
         if config.feedback != "none":
             if store is None:
@@ -145,32 +112,16 @@ class PreferenceLoop:
                 seed=config.seed,
             )
             self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
-            self._take_stored(store, state)
-            self.oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
+            oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
+            self.elicitation = Elicitation(store, oracle, state["elicitation"] if state else None)
+            self.trainer.comparisons.extend(self.elicitation.take())
             trained_on = VectorPredictedReward(self.recorder, self.ensemble)
         self._trained_on = trained_on
-        self._reference: tuple[np.ndarray, ...] = (np.empty(0), np.empty(0))
+        self._reference = np.empty(0), np.empty(0)  # observations and actions of the random policy
         self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
         self._started = False
         if state is not None:
             self._load_state(state)
-
-    def _take_stored(self, store: PreferenceStore, state: State | None) -> None:
-        """Queries and answers of the store, up to a state's; the later ones wait until they are asked again."""
-        assert self.trainer is not None
-        queries, answers = store.queries(), store.answers(include_superseded=state is not None)
-        asked, answered = (state["labels_asked"], state["answers_taken"]) if state else (len(queries), len(answers))
-        if len(queries) < asked or len(answers) < answered:
-            raise UserError(
-                f"{store.location} holds {len(queries)} queries and {len(answers)} answers, the checkpoint knows of "
-                f"{asked} and {answered}; restore the file from a copy"
-            )
-        self._asked = {query.id: query for query in queries[:asked]}
-        self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers[:answered])
-        self.labels_asked, self.labels_answered = asked, state["labels_answered"] if state else answered
-        self._answers_taken = answered
-        self._queries_ahead = deque(queries[asked:])
-        self._answers_ahead = {answer.query_id: answer for answer in answers[answered:]}
 
     def state(self) -> State:
         """Everything that the next iterations depend on, between two of them; the store keeps the rest."""
@@ -183,25 +134,22 @@ class PreferenceLoop:
             "recent": [{name: getattr(rollout, name) for name in ROLLOUT_FIELDS} for rollout in self._recent],
             "query_rng": self._query_rng.bit_generator.state,
             "sample_rng": self._sample_rng.bit_generator.state,
-            "labels_asked": self.labels_asked,
-            "labels_answered": self.labels_answered,
-            "answers_taken": self._answers_taken,
+            "reference": self._reference,
         }
-        if self.trainer is not None:
-            state |= {"trainer": self.trainer.state(), "oracle": self.oracle.state(), "reference": self._reference}
+        if self.trainer is not None and self.elicitation is not None:
+            state |= {"trainer": self.trainer.state(), "elicitation": self.elicitation.state()}
         return state
 
     def _load_state(self, state: State) -> None:
         self._started = True
         self.agent.load_state(state["agent"])
         self._moments.load_state(state["moments"])
+        self._reference = state["reference"][0], state["reference"][1]
         self._recent.extend(Rollout(**{**each, "episode_returns": ()}) for each in state["recent"])
         self._query_rng.bit_generator.state = state["query_rng"]
         self._sample_rng.bit_generator.state = state["sample_rng"]
         if self.trainer is not None:
             self.trainer.load_state(state["trainer"])
-            self.oracle.load_state(state["oracle"])
-            self._reference = tuple(state["reference"])
         if isinstance(self.env.unwrapped, MujocoVectorEnv):
             self.env.unwrapped.load_state(state["env"])
             self.recorder.load_state(state["recorder"])
@@ -219,19 +167,9 @@ class PreferenceLoop:
         )
         self.recorder.env_steps = state["recorder"]["env_steps"]
         self.agent.restart_episodes(self.recorder.env_steps)
-        self._take_ahead()
-
-    def _take_ahead(self) -> None:
-        """Take what was asked and answered after the checkpoint as it is, where it won't be asked again."""
-        asked, answers = list(self._queries_ahead), list(self._answers_ahead.values())
-        self._asked |= {query.id: query for query in asked}
-        if self.trainer is not None:
-            self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers)
-        self.labels_asked += len(asked)
-        self.labels_answered += len(answers)
-        self._answers_taken += len(answers)
-        self._queries_ahead.clear()
-        self._answers_ahead.clear()
+        if self.elicitation is not None and self.trainer is not None:
+            self.elicitation.skip_ahead()
+            self.trainer.comparisons.extend(self.elicitation.take())
 
     def iterations(self) -> Iterator[IterationReport]:
         """Run to the configured number of steps, one report per iteration."""
@@ -265,6 +203,16 @@ class PreferenceLoop:
         self._normalise_rewards()
         self._reference = self._draw_steps(REFERENCE_STEPS)
         self.agent.restart_return_statistics()
+
+    @property
+    def labels_asked(self) -> int:
+        """Queries put to the oracle so far."""
+        return self.elicitation.asked if self.elicitation else 0
+
+    @property
+    def labels_answered(self) -> int:
+        """Answers taken so far."""
+        return self.elicitation.answered if self.elicitation else 0
 
     def _labels_wanted(self, env_steps: int) -> int:
         config = self.config
@@ -310,43 +258,16 @@ class PreferenceLoop:
         return pair_up(cut_segments(recent, length, 2 * count, self._query_rng))
 
     def _ask(self, queries: list[Query]) -> None:
+        assert self.elicitation is not None
         with self.clock.stage("label"):
-            assert self.store is not None
-            stored = self._store(queries)
-            self.labels_asked += len(stored)
-            self._asked |= {query.id: query for query in stored}
-            self.oracle.submit(stored)
-
-    def _store(self, queries: list[Query]) -> list[Query]:
-        """With their ids; what the store holds from before an interruption is not stored again."""
-        assert self.store is not None
-        again = list(self._queries_ahead)[: len(queries)]
-        if not all(map(_same_segments, queries, again)):
-            log.warning(
-                "query %d in %s is not what is asked again after the checkpoint, as on another machine or with other "
-                "versions: the run goes on with what was asked and answered then, but not bit for bit",
-                again[0].id,
-                self.store.location,
-            )
-            self._take_ahead()
-            return []
-        for _ in again:
-            self._queries_ahead.popleft()
-        return again + self.store.add_queries(queries[len(again) :])
+            self.elicitation.ask(queries)
 
     def _take_answers(self) -> None:
         """Those that have come in by now, to whatever was asked; the policy waits for none."""
+        assert self.elicitation is not None
+        assert self.trainer is not None
         with self.clock.stage("label"):
-            assert self.store is not None
-            assert self.trainer is not None
-            answers = self.oracle.collect()
-            if answers:
-                again = [self._answers_ahead.pop(answer.query_id, None) for answer in answers]
-                new = iter(self.store.add_answers([a for a, known in zip(answers, again, strict=True) if not known]))
-                answers = [known or next(new) for known in again]
-                self._answers_taken += len(answers)
-                self.trainer.comparisons.extend((self._asked[answer.query_id], answer) for answer in answers)
-                self.labels_answered += len(answers)
+            self.trainer.comparisons.extend(self.elicitation.collect())
 
     def _update_observation_statistics(self, rollout: Rollout) -> None:
         self._moments.update(rollout.observations)
@@ -369,34 +290,18 @@ class PreferenceLoop:
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
         return observations, actions
 
-    @one_torch_thread()
     def _reward_metrics(self, rollout: Rollout) -> dict[str, float]:
-        """What the predictor says of this iteration's steps, beside the truth; learnt the hard way by others."""
         if self.ensemble is None:
             return {}
         with self.clock.stage("predict"):
             self._normalise_rewards()
-            shown = np.s_[:, :: max(1, self.config.ppo.num_envs // DIAGNOSED_ENVIRONMENTS)]
-            raw = self.ensemble.member_rewards(rollout.observations[shown], rollout.actions[shown])
-            predicted = self.ensemble.combine(raw).numpy()
-            spread = float(self.ensemble.normalise(raw).std(dim=0, correction=0).mean())
-            true_rewards = rollout.rewards[shown]
-            reference = self.ensemble.member_rewards(*self._reference)
-            # The reward itself is kept at mean 0, so its return could neither climb nor fall.
-            above_random = (raw.flatten(1).mean(dim=1) - reference.mean(dim=1)) / reference.std(dim=1).clamp_min(1e-6)
-        length = self.config.queries.segment_steps or 1
-        windows = len(predicted) // length * length
-        shape = (-1, length, predicted.shape[1])
-        return {
-            "reward/mean": float(predicted.mean()),
-            "reward/std": float(predicted.std()),
-            "reward/spread": spread if self.ensemble.members > 1 else float("nan"),
-            "reward/correlation": correlation(predicted, true_rewards),
-            "reward/segment_correlation": correlation(
-                predicted[:windows].reshape(shape).sum(axis=1), true_rewards[:windows].reshape(shape).sum(axis=1)
-            ),
-            "predicted_return": float(above_random.mean()) * (self.config.horizon or 1),
-        }
+            return reward_metrics(
+                self.ensemble,
+                rollout,
+                self._reference,
+                self.config.queries.segment_steps or 1,
+                self.config.horizon or 1,
+            )
 
     def _report(
         self, rollout: Rollout, fit: FitReport | None, rewards: dict[str, float], ppo: dict[str, float], seconds: float
@@ -424,17 +329,3 @@ class PreferenceLoop:
     def close(self) -> None:
         """Stop the simulation's threads."""
         self.env.close()
-
-
-def _same_segments(query: Query, other: Query) -> bool:
-    return all(
-        np.array_equal(a.observations, b.observations) and np.array_equal(a.actions, b.actions)
-        for a, b in zip(query.segments, other.segments, strict=True)
-    )
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r of two arrays of one shape; NaN if either is constant."""
-    x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
-    spread = float(np.sqrt((x**2).sum() * (y**2).sum()))
-    return float((x * y).sum()) / spread if spread > 0 else float("nan")

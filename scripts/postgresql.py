@@ -17,15 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from rendering import install_with_apt
+from packages import install_with_apt, may_use_apt, print_line_to_type
 
 APT_PACKAGES = ["postgresql"]
-INSTALL = {
-    "apt-get": "apt-get install -y postgresql",
-    "dnf": "dnf install -y postgresql-server",
-    "pacman": "pacman -S --noconfirm postgresql",
-    "zypper": "zypper install -y postgresql-server",
-    "apk": "apk add postgresql",
+PACKAGES = {
+    "apt-get install -y": " ".join(APT_PACKAGES),
+    "dnf install -y": "postgresql-server",
+    "pacman -S --noconfirm": "postgresql",
+    "zypper install -y": "postgresql-server",
+    "apk add": "postgresql",
 }
 # Debian's package makes and starts a cluster of its own, unless told not to before it is installed.
 NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/prefrl.conf")
@@ -150,17 +150,13 @@ def install() -> None:
 
 def main() -> int:
     """Check, install where allowed, check again."""
-    if server_programs() is None and os.geteuid() == 0 and shutil.which("apt-get"):
+    if server_programs() is None and may_use_apt():
         print(f"no PostgreSQL server to test with yet; installing {' '.join(APT_PACKAGES)}")
         install()
     if server_programs() is not None:
         return 0
     print("no PostgreSQL server here, so the tests that need one are skipped", file=sys.stderr)
-    command = next((line for manager, line in INSTALL.items() if shutil.which(manager)), None)
-    if command:
-        print(f"to change that, type: {'' if os.geteuid() == 0 else 'sudo '}{command}", file=sys.stderr)
-    else:
-        print("to change that, install PostgreSQL's server", file=sys.stderr)
+    print_line_to_type(PACKAGES, otherwise="PostgreSQL's server")
     return 1
 
 

@@ -4,10 +4,10 @@ Run by `make setup` and `make system`: .venv/bin/python scripts/rendering.py
 Exit code 0 if rendering works in the end. If not, prints the one line to type and exits with 1.
 """
 
-import os
-import shutil
 import subprocess
 import sys
+
+from packages import install_with_apt, may_use_apt, print_line_to_type
 
 # In a process of its own: MuJoCo chooses its renderer when it is imported, and libraries are loaded once.
 RENDER = """
@@ -23,12 +23,12 @@ except RenderingUnavailable as error:
 """
 
 APT_PACKAGES = ["libegl1", "libegl-mesa0", "libgl1", "libgl1-mesa-dri"]
-INSTALL = {
-    "apt-get": f"apt-get install -y {' '.join(APT_PACKAGES)}",
-    "dnf": "dnf install -y mesa-libEGL mesa-libGL mesa-dri-drivers",
-    "pacman": "pacman -S --noconfirm libglvnd mesa",
-    "zypper": "zypper install -y Mesa-libEGL1 Mesa-libGL1 Mesa-dri",
-    "apk": "apk add mesa-egl mesa-gl mesa-dri-gallium",
+PACKAGES = {
+    "apt-get install -y": " ".join(APT_PACKAGES),
+    "dnf install -y": "mesa-libEGL mesa-libGL mesa-dri-drivers",
+    "pacman -S --noconfirm": "libglvnd mesa",
+    "zypper install -y": "Mesa-libEGL1 Mesa-libGL1 Mesa-dri",
+    "apk add": "mesa-egl mesa-gl mesa-dri-gallium",
 }
 
 
@@ -40,37 +40,17 @@ def rendering_error() -> str | None:
     return (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
 
 
-def install_with_apt(packages: list[str]) -> None:
-    """Install packages; apt's own messages are shown if that fails."""
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        result = subprocess.run(
-            ["apt-get", "--quiet", *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if result.returncode:
-            print(result.stdout, file=sys.stderr)
-
-
 def main() -> int:
     """Check, install where allowed, check again."""
     error = rendering_error()
-    if error and os.geteuid() == 0 and shutil.which("apt-get"):
+    if error and may_use_apt():
         print(f"MuJoCo cannot render yet ({error}); installing {' '.join(APT_PACKAGES)}")
         install_with_apt(APT_PACKAGES)
         error = rendering_error()
     if error is None:
         return 0
     print(f"MuJoCo cannot render here ({error}), so training leaves no videos", file=sys.stderr)
-    command = next((line for manager, line in INSTALL.items() if shutil.which(manager)), None)
-    if command:
-        print(f"to change that, type: {'' if os.geteuid() == 0 else 'sudo '}{command}", file=sys.stderr)
-    else:
-        print("to change that, install EGL and Mesa's software renderer", file=sys.stderr)
+    print_line_to_type(PACKAGES, otherwise="EGL and Mesa's software renderer")
     return 1
 
 

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
+import torch
 from postgresql import ServerUnavailable, TemporaryServer, server_programs
 from stores import Database, Databases, PostgresqlDatabases, SqliteFiles
 
@@ -32,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         if "postgresql" in (*getattr(item, "fixturenames", ()), parameters.get("databases")):
             item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture(autouse=True)
+def torch_threads() -> Iterator[None]:
+    """train() sets them for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

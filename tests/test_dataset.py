@@ -261,11 +261,12 @@ def test_a_run_without_predictor_configuration_and_answers_has_a_data_card_only(
     assert not any(rows_of(tmp_path / "imported.db").values())
 
 
-def test_a_publisher_may_edit_the_cards_and_add_files(out: Path, tmp_path: Path) -> None:
+def test_a_publisher_may_edit_the_cards_and_add_files(run: Path, out: Path, tmp_path: Path) -> None:
     (out / "README.md").write_text("MIT")
     (out / "MODEL_CARD.md").unlink()
     (out / "LICENSE").write_text("MIT")
     import_dataset(out, tmp_path / "imported.db")
+    assert rows_of(tmp_path / "imported.db") == rows_of(run / "preferences.db")
 
 
 # What is refused

@@ -16,10 +16,11 @@ from prefrl.agent import PPOOptions
 from prefrl.config import OracleOptions, QueryOptions, TrainConfig
 from prefrl.evaluation import evaluate
 from prefrl.label_schedule import labels_wanted
-from prefrl.loop import IterationReport, PreferenceLoop, correlation
+from prefrl.loop import IterationReport, PreferenceLoop
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import Answer, PreferenceStore
 from prefrl.queries import Query
+from prefrl.reward_diagnostics import correlation
 from prefrl.reward_training import RewardOptions
 
 TIMES = ("steps_per_second", "share/")

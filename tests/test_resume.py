@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +14,14 @@ import safetensors.numpy
 import torch
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
 
-from prefrl.agent import PPOOptions
-from prefrl.config import OracleOptions, QueryOptions, TrainConfig
+from prefrl.config import TrainConfig
 from prefrl.errors import NumericalError, UserError
 from prefrl.loop import PreferenceLoop
 from prefrl.preferences import PreferenceStore
-from prefrl.reward_training import RewardOptions
 from prefrl.rollouts import Rollout
 from prefrl.run import Progress, resume, train
-
-TIMES = ("seconds", "steps_per_second", "share/")
-STEPS = 8 * 256
-
-
-def tiny(run_dir: Path, task: str = "reacher", **options: Any) -> TrainConfig:
-    """Eight iterations of 256 steps, a checkpoint after each."""
-    config = TrainConfig(
-        task,
-        labels=40,
-        steps=STEPS,
-        run_dir=run_dir,
-        threads=1,
-        evaluation_episodes=2,
-        video=False,
-        checkpoint_minutes=0,
-        queries=QueryOptions(segment_steps=5, initial_rollouts=2),
-        oracle=OracleOptions(error_rate=0.2),
-        reward=RewardOptions(initial_gradient_steps=10),
-        ppo=PPOOptions(num_envs=8, num_steps=32, batch_size=128, epochs=2),
-    )
-    return replace(config, **options)
-
-
-@pytest.fixture(autouse=True)
-def torch_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 class Killed(Exception):
@@ -76,11 +43,6 @@ def interrupt(config: TrainConfig, at: int) -> None:
         train(config, killed_at(at))
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with (path / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in csv.DictReader(file)]
-
-
 def answers_of(path: Path) -> list[tuple[Any, ...]]:
     with PreferenceStore(path / "preferences.db") as store:
         shown = [
@@ -98,7 +60,7 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same(path: Path, other: Path) -> None:
-    assert rows_of(path) == rows_of(other)
+    assert untimed_metrics_of(path) == untimed_metrics_of(other)
     if (path / "preferences.db").exists():
         assert answers_of(path) == answers_of(other)
     weights, others = weights_of(path), weights_of(other)
@@ -160,7 +122,7 @@ def test_tensorboard_looks_as_if_nothing_had_happened(tmp_path: Path, uninterrup
         events.Reload()
         found.append([(event.step, event.value) for event in events.Scalars("ppo/entropy")])
     assert found[0] == found[1]
-    assert len(found[0]) == len(rows_of(uninterrupted))
+    assert len(found[0]) == len(metrics_of(uninterrupted))
 
 
 def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
@@ -168,7 +130,7 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--steps"):
         resume(tmp_path / "run")
     resume(tmp_path / "run", STEPS)
-    assert [int(row["env_steps"]) for row in rows_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))
+    assert [int(row["env_steps"]) for row in metrics_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == STEPS
 
 
@@ -270,6 +232,6 @@ def test_an_environment_without_a_state_to_restore_goes_on_with_new_episodes(
     resume(tmp_path / "run")
     with PreferenceStore(tmp_path / "run" / "preferences.db") as store:
         assert store.answers()[: len(before)] == before, "none is lost or asked again"
-        assert len(store.answers()) == 40
+        assert len(store.answers()) == LABELS
     assert "not bit for bit" in caplog.text
-    assert [int(row["env_steps"]) for row in rows_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))
+    assert [int(row["env_steps"]) for row in metrics_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import csv
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +9,25 @@ import gymnasium
 import numpy as np
 import probes  # noqa: F401  registers its environments
 import pytest
-import torch
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
 
 from prefrl import run
-from prefrl.agent import PPOOptions
-from prefrl.config import QueryOptions, TrainConfig
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
-from prefrl.reward_training import RewardOptions
 from prefrl.reward_wrapper import PredictedReward
 from prefrl.run import Progress, Stopped, train, watch
-
-STEPS = 6 * 256
-TIMES = ("seconds", "steps_per_second", "share/")
-
-
-def tiny(task: str, run_dir: Path, **options: Any) -> TrainConfig:
-    """Six iterations of 256 steps."""
-    config = TrainConfig(
-        task,
-        labels=20,
-        steps=STEPS,
-        run_dir=run_dir,
-        threads=1,  # more would wait for each other where tests share the cores
-        evaluation_episodes=2,
-        video=False,
-        queries=QueryOptions(segment_steps=5, initial_rollouts=2),
-        reward=RewardOptions(initial_gradient_steps=10),
-        ppo=PPOOptions(num_envs=8, num_steps=32, batch_size=128, epochs=2),
-    )
-    return replace(config, **options)
-
-
-@pytest.fixture(autouse=True)
-def torch_threads() -> Iterator[None]:
-    """train() sets them for the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with (path / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run, shared by the tests that only look at it."""
-    return train(tiny("reacher", tmp_path_factory.mktemp("runs") / "nested" / "run"))
+    return train(tiny(tmp_path_factory.mktemp("runs") / "nested" / "run"))
 
 
 # What a run leaves.
@@ -85,7 +46,7 @@ def test_a_run_leaves_its_whole_truth(finished: Path) -> None:
 
 def test_config_json_says_everything_resolved(finished: Path) -> None:
     config = read(finished / "config.json")
-    assert (config["task"], config["seed"], config["steps"], config["labels"]) == ("reacher", 0, STEPS, 20)
+    assert (config["task"], config["seed"], config["steps"], config["labels"]) == ("reacher", 0, STEPS, LABELS)
     assert config["feedback"] == "synthetic"
     assert config["options"]["horizon"] == 50
     assert config["options"]["queries"]["segment_steps"] == 5
@@ -95,7 +56,7 @@ def test_config_json_says_everything_resolved(finished: Path) -> None:
 
 
 def test_metrics_have_a_row_per_iteration_and_the_columns_that_are_promised(finished: Path) -> None:
-    rows = rows_of(finished)
+    rows = metrics_of(finished)
     assert [int(row["env_steps"]) for row in rows] == list(range(3 * 256, STEPS + 1, 256)), "after the random policy"
     promised = """seconds steps_per_second share/simulate share/policy share/predict share/fit share/label share/ppo
         true_return predicted_return reward/mean reward/std reward/correlation reward/segment_correlation labels/wanted
@@ -104,14 +65,14 @@ def test_metrics_have_a_row_per_iteration_and_the_columns_that_are_promised(fini
     assert set(rows[0]) >= set(promised.split())
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
-    assert rows[-1]["labels/answered"] == "20"
+    assert rows[-1]["labels/answered"] == str(LABELS)
     assert all("nan" not in row.values() for row in rows), "what was not measured is an empty cell"
 
 
 def test_tensorboard_has_the_same_numbers(finished: Path) -> None:
     events = EventAccumulator(str(finished))
     events.Reload()
-    rows = rows_of(finished)
+    rows = metrics_of(finished)
     for name in ("reward/std", "fit/train_loss", "ppo/entropy"):
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(int(row["env_steps"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows]
@@ -142,7 +103,7 @@ def test_the_evaluated_returns_are_those_of_the_saved_policy(finished: Path) -> 
 def test_the_answers_are_in_the_database(finished: Path) -> None:
     with PreferenceStore(finished / "preferences.db") as store:
         counts, segment = store.counts(), store.queries()[0].segments[0]
-    assert (counts["queries"], counts["answers"]) == (20, 20)
+    assert (counts["queries"], counts["answers"]) == (LABELS, LABELS)
     assert segment.length == 5
     assert segment.qpos is not None
 
@@ -154,35 +115,31 @@ def test_the_predictor_can_be_put_to_use(finished: Path) -> None:
 
 
 def test_a_run_on_the_true_reward_leaves_no_predictor_and_no_answers(tmp_path: Path) -> None:
-    path = train(tiny("reacher", tmp_path / "run", feedback="none"))
+    path = train(tiny(tmp_path / "run", feedback="none"))
     names = {entry.name for entry in path.iterdir()}
     assert not names & {"preferences.db", "predictor.safetensors"}
     assert names >= {"policy.zip", "evaluation.json", "report.html"}
     assert read(path / "config.json")["labels"] == 0
-    assert [int(row["env_steps"]) for row in rows_of(path)] == list(range(256, STEPS + 1, 256))
+    assert [int(row["env_steps"]) for row in metrics_of(path)] == list(range(256, STEPS + 1, 256))
 
 
 def test_the_same_seed_leaves_the_same_metrics_on_two_threads_too(tmp_path: Path) -> None:
-    paths = [train(tiny("reacher", tmp_path / name, threads=2, steps=4 * 256)) for name in ("one", "again")]
-    one, again = (
-        [{name: value for name, value in row.items() if not name.startswith(TIMES)} for row in rows_of(path)]
-        for path in paths
-    )
-    assert one == again
+    paths = [train(tiny(tmp_path / name, threads=2, steps=4 * 256)) for name in ("one", "again")]
+    assert untimed_metrics_of(paths[0]) == untimed_metrics_of(paths[1])
     assert read(paths[0] / "evaluation.json") == read(paths[1] / "evaluation.json")
 
 
 def test_progress_is_reported_after_each_iteration(tmp_path: Path) -> None:
     seen: list[Progress] = []
-    train(tiny("reacher", tmp_path / "run"), seen.append)
+    train(tiny(tmp_path / "run"), seen.append)
     assert [progress.env_steps for progress in seen] == list(range(3 * 256, STEPS + 1, 256))
-    assert seen[-1].labels == 20
+    assert seen[-1].labels == LABELS
     assert not np.isnan(seen[-1].true_return)
     assert seen[-1].steps_per_second > 0
 
 
 def test_a_discrete_environment_of_the_users_trains_from_end_to_end(tmp_path: Path) -> None:
-    path = train(tiny("CartPole-v1", tmp_path / "run", horizon=30))
+    path = train(tiny(tmp_path / "run", "CartPole-v1", horizon=30))
     assert read(path / "status.json")["state"] == "done"
     values = read(path / "evaluation.json")["true_return"]["values"]
     assert all(0 < value <= 30 for value in values)
@@ -192,7 +149,7 @@ def test_a_discrete_environment_of_the_users_trains_from_end_to_end(tmp_path: Pa
 
 
 def test_an_environment_with_its_own_rendering_is_filmed(tmp_path: Path) -> None:
-    path = train(tiny("probes/Drawn-v0", tmp_path / "run", video=True))
+    path = train(tiny(tmp_path / "run", "probes/Drawn-v0", video=True, steps=6 * 256))
     names = sorted(video.name for video in (path / "videos").iterdir())
     assert names == ["050.mp4", "075.mp4", "final.mp4"], "the random policy's third of the run has no video of its own"
     assert all(video.stat().st_size > 500 for video in (path / "videos").iterdir())
@@ -204,7 +161,7 @@ def test_an_environment_that_cannot_be_rendered_trains_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "prefrl"):
-        path = train(tiny("probes/Observation-v0", tmp_path / "run", video=True))
+        path = train(tiny(tmp_path / "run", "probes/Observation-v0", video=True))
     assert read(path / "status.json")["state"] == "done"
     assert "no video" in caplog.text
     assert list((path / "videos").iterdir()) == []
@@ -217,7 +174,7 @@ def test_an_existing_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match=r"run exists already; give another --run-dir"):
-        train(tiny("reacher", tmp_path / "run"))
+        train(tiny(tmp_path / "run"))
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
 
@@ -225,22 +182,22 @@ def test_an_existing_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None
 def test_a_finished_run_is_not_trained_over(finished: Path) -> None:
     before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     with pytest.raises(UserError, match="exists already"):
-        train(tiny("reacher", finished))
+        train(tiny(finished))
     assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot create .*run: Not a directory; give another --run-dir"):
-        train(tiny("reacher", tmp_path / "file" / "run"))
+        train(tiny(tmp_path / "file" / "run"))
     with pytest.raises(UserError, match="cannot create /proc/run"):
-        train(tiny("reacher", Path("/proc/run")))
+        train(tiny(Path("/proc/run")))
 
 
 @pytest.mark.parametrize("probe", ["Image", "Dictionary", "Unbounded", "CountsFromOne"])
 def test_an_environment_that_cannot_be_used_is_refused_before_it_has_a_folder(tmp_path: Path, probe: str) -> None:
     with pytest.raises(UserError, match=f"{probe}-v0"):
-        train(tiny(f"probes/{probe}-v0", tmp_path / "run"))
+        train(tiny(tmp_path / "run", f"probes/{probe}-v0"))
     assert not (tmp_path / "run").exists()
 
 
@@ -256,14 +213,14 @@ def test_an_environment_that_misbehaves_is_refused_before_it_has_a_folder(
     tmp_path: Path, probe: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        train(tiny(f"probes/{probe}-v0", tmp_path / "run"))
+        train(tiny(tmp_path / "run", f"probes/{probe}-v0"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("feedback", ["synthetic", "none"])
 def test_one_that_misbehaves_later_ends_the_run_as_failed(tmp_path: Path, feedback: str) -> None:
     with pytest.raises(UserError, match=r"observation of environment \d is nan") as failure:
-        train(tiny("probes/NanLater-v0", tmp_path / "run", feedback=feedback))
+        train(tiny(tmp_path / "run", "probes/NanLater-v0", feedback=feedback))
     assert "\n" not in str(failure.value)
     status = read(tmp_path / "run" / "status.json")
     assert (status["state"], status["message"]) == ("failed", str(failure.value))
@@ -275,11 +232,11 @@ def test_a_run_that_fails_in_the_middle_keeps_what_it_learnt(tmp_path: Path) -> 
             raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="the disk is full"):
-        train(tiny("reacher", tmp_path / "run"), fail)
+        train(tiny(tmp_path / "run"), fail)
     status = read(tmp_path / "run" / "status.json")
     assert (status["state"], status["env_steps"], status["message"]) == ("failed", 1024, "the disk is full")
     PPO.load(tmp_path / "run" / "policy.zip", device="cpu")
-    assert len(rows_of(tmp_path / "run")) == 2
+    assert len(metrics_of(tmp_path / "run")) == 2
 
 
 def test_a_run_that_fails_in_its_evaluation_is_not_left_as_running(
@@ -290,7 +247,7 @@ def test_a_run_that_fails_in_its_evaluation_is_not_left_as_running(
 
     monkeypatch.setattr(run, "evaluate", fail)
     with pytest.raises(UserError, match="the evaluation went wrong"):
-        train(tiny("reacher", tmp_path / "run"))
+        train(tiny(tmp_path / "run"))
     assert read(tmp_path / "run" / "status.json")["state"] == "failed"
     assert (tmp_path / "run" / "policy.zip").exists()
 
@@ -311,7 +268,7 @@ def test_ctrl_c_ends_cleanly_with_the_run_saved(tmp_path: Path, monkeypatch: pyt
 
         monkeypatch.setattr("prefrl.oracles.synthetic.SyntheticOracle.submit", submit)
     with pytest.raises(Stopped, match=f"of {STEPS} steps; saved in"):
-        train(tiny("reacher", tmp_path / "run"), interrupt)
+        train(tiny(tmp_path / "run"), interrupt)
     path = tmp_path / "run"
     status = read(path / "status.json")
     assert status["state"] == "stopped"

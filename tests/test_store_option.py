@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from stores import Databases, PostgresqlDatabases, mounted
-from test_resume import assert_same, tiny, torch_threads  # noqa: F401  the fixture is used by every test
+from test_resume import assert_same
+from tiny_runs import tiny
 
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
