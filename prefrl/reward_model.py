@@ -104,6 +104,8 @@ class RewardEnsemble(nn.Module):
             bias = torch.empty(members, 1, fan_out).uniform_(-bound, bound, generator=generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
+        # Looking a ParameterList up takes longer than the products of one step of the environments.
+        self._layers = tuple(zip(self.weights, self.biases, strict=True))
         self.observation_mean: Tensor
         self.observation_deviation: Tensor
         self.reward_mean: Tensor
@@ -128,12 +130,12 @@ class RewardEnsemble(nn.Module):
             (members, B), not normalised.
         """
         x = inputs.expand(self.members, -1, -1) if inputs.ndim == 2 else inputs
-        *hidden, last = zip(self.weights, self.biases, strict=True)
+        *hidden, (last_weight, last_bias) = self._layers
         for weight, bias in hidden:
-            x = F.leaky_relu(torch.baddbmm(bias, x, weight), LEAKY_SLOPE)
+            x = F.leaky_relu(torch.baddbmm(bias, x, weight), LEAKY_SLOPE, inplace=True)
             if self.dropout and self.training:
                 x = x * F.dropout(torch.ones(self.members, 1, x.shape[-1]), self.dropout)
-        return torch.baddbmm(last[1], x, last[0]).squeeze(-1)
+        return torch.baddbmm(last_bias, x, last_weight).squeeze(-1)
 
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
