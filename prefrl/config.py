@@ -50,7 +50,7 @@ class QueryOptions:
     """candidate pairs drawn per pair that is asked (disagreement)"""
     recent_rollouts: int = 4
     """iterations that segments are cut from"""
-    initial_rollouts: int = 8
+    initial_rollouts: int = 2
     """iterations of the random policy that the first quarter of the labels is about"""
     online: bool = True
     """ask throughout the run; off asks everything about the random policy (the "no online queries" ablation)"""
@@ -211,7 +211,7 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "steps": 4_000_000,
         "queries": QueryOptions(recent_rollouts=2, initial_rollouts=4),
         "oracle": OracleOptions(score="judge"),
-        "reward": RewardOptions(gradient_steps=4),
+        "reward": RewardOptions(gradient_steps=4, l2=1e-5),
         "ppo": PPOOptions(num_steps=128, batch_size=2048, epochs=10, initial_log_deviation=0.0),
     },
 }

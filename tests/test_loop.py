@@ -303,7 +303,7 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     if not options.get("reward__hold_out", True):
         assert (comparisons.copies[:, :80] > 0).all()
     if not options.get("reward__adaptive_l2", True):
-        assert (loop.trainer.l2 == options.get("reward__l2", 1e-5)).all()
+        assert (loop.trainer.l2 == options.get("reward__l2", RewardOptions.l2)).all()
     if not options.get("reward__normalise_rewards", True):
         assert (loop.ensemble.reward_scale == 1).all()
         assert (loop.ensemble.observation_deviation == 1).all()
