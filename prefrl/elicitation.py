@@ -6,7 +6,7 @@ Takes queries.Query; keeps them and their answers in a preferences.PreferenceSto
 from __future__ import annotations
 
 import logging
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +53,7 @@ class Elicitation:
         self._arrived = answers[:taken]
         self._queries_ahead = deque(queries[asked:])
         self._answers_ahead: defaultdict[int, deque[Answer]] = defaultdict(deque)  # by query
+        self._skipped: Counter[int] = Counter()  # answers that were not waited for, by query
         for answer in answers[taken:]:
             self._answers_ahead[answer.query_id].append(answer)
         if state is not None:
@@ -71,7 +72,7 @@ class Elicitation:
 
     def collect(self) -> Answered:
         """Store what the oracle has answered by now and take it; the policy waits for no answer."""
-        answers = self.oracle.collect()
+        answers = [answer for answer in self.oracle.collect() if not self._was_skipped(answer)]
         if not answers:
             return self.take()
         ahead = [self._answers_ahead[answer.query_id] for answer in answers]
@@ -86,13 +87,24 @@ class Elicitation:
         return [(self._queries[answer.query_id], answer) for answer in answers]
 
     def skip_ahead(self) -> None:
-        """Count what was asked and answered after the state as it is, where it won't be asked again."""
+        """Count what was asked and answered after the state as it is, where it won't be asked again.
+
+        What was not answered yet is put to the oracle.
+        """
         self.asked += len(self._queries_ahead)
         self._queries |= {query.id: query for query in self._queries_ahead}
+        self.oracle.submit([query for query in self._queries_ahead if query.id not in self._answers_ahead])
         self._queries_ahead.clear()
         ahead = [answer for answers in self._answers_ahead.values() for answer in answers]
         self._count(sorted(ahead, key=lambda answer: answer.id or 0))
+        self._skipped.update(answer.query_id for answer in ahead)
         self._answers_ahead.clear()
+
+    def _was_skipped(self, answer: Answer) -> bool:
+        """Whether an oracle that was asked before the state answers what was skipped."""
+        left = self._skipped[answer.query_id]
+        self._skipped[answer.query_id] = max(0, left - 1)
+        return left > 0
 
     def _count(self, answers: Sequence[Answer]) -> None:
         self._arrived.extend(answers)
