@@ -134,7 +134,7 @@ class RewardTrainer:
         self.ensemble.train()
         for _ in range(gradient_steps):
             rows = self.comparisons.minibatch(self.options.batch_size)
-            loss = self._losses(rows).mean(dim=1) + self._weight_penalty()
+            loss = self._losses(rows, self.predicted_returns(rows)).mean(dim=1) + self._weight_penalty()
             if not torch.isfinite(loss).all():
                 raise NumericalError(
                     f"the predictor's loss is {loss.tolist()} (of each member) with {len(self.comparisons)} answers; "
@@ -173,9 +173,8 @@ class RewardTrainer:
         inputs = model.inputs(data.observations[rows], data.actions[rows])  # (members, B, 2, T, input_dim)
         return model(inputs.flatten(1, 3)).unflatten(1, inputs.shape[1:4]).sum(dim=-1)
 
-    def _losses(self, rows: Tensor) -> Tensor:
-        """(members, B) -> (members, B)."""
-        returns = self.predicted_returns(rows)
+    def _losses(self, rows: Tensor, returns: Tensor) -> Tensor:
+        """(members, B) rows and their (members, B, 2) predicted returns -> (members, B)."""
         if self.options.target == "returns":
             known = self.comparisons.true_returns[: len(self.comparisons)]
             scale = known.std().clamp_min(1e-6)
@@ -193,7 +192,8 @@ class RewardTrainer:
         total = len(self.comparisons)
         chosen = self._rng.choice(total, size=min(MONITORED_PAIRS, total), replace=False)
         rows = torch.from_numpy(chosen).expand(self.options.members, -1)
-        losses = self._losses(rows).numpy().astype(np.float64)  # (members, B)
+        returns = self.predicted_returns(rows)
+        losses = self._losses(rows, returns).numpy().astype(np.float64)  # (members, B)
         copies = self.comparisons.copies[:, chosen]
         train = _weighted_mean(losses, copies)
         held_out = (copies == 0).astype(np.float64)
@@ -204,10 +204,9 @@ class RewardTrainer:
         if self.options.adaptive_l2:
             self.l2 = adapt_l2(self.l2, self._train_loss, self._validation_loss)
 
-        returns = self.predicted_returns(rows).numpy()
-        mu = self.comparisons.mu[rows].numpy()
+        predicted, mu = returns.numpy(), self.comparisons.mu[rows].numpy()
         decided = (mu[..., 0] != mu[..., 1]) * held_out
-        right = (returns[..., 0] > returns[..., 1]) == (mu[..., 0] > mu[..., 1])
+        right = (predicted[..., 0] > predicted[..., 1]) == (mu[..., 0] > mu[..., 1])
         accuracy = float((right * decided).sum() / decided.sum()) if decided.any() else float("nan")
         return FitReport(_mean(train), _mean(validation), accuracy, float(self.l2.mean()))
 
