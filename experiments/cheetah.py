@@ -1,4 +1,4 @@
-"""HalfCheetah from 700 synthetic answers beside PPO on the true reward: same settings and steps, 6 seeds each.
+"""HalfCheetah from 700 synthetic answers beside PPO on the true reward: same settings and steps, 3 seeds each.
 
 Run the trials (again, to continue), then write table and figure to experiments/results/cheetah:
 
@@ -18,7 +18,7 @@ from prefrl import plots
 
 TASK = "cheetah"
 STEPS = 2_000_000
-SEEDS = range(12, 18)  # none of them was looked at while settings were chosen
+SEEDS = range(20, 23)  # none of them was looked at while settings were chosen
 CONDITIONS: dict[str, dict[str, Any]] = {
     "700-answers": {"steps": STEPS, "labels": 700},
     "true-reward": {"steps": STEPS, "feedback": "none"},

@@ -65,7 +65,7 @@ class PPOOptions:
     """weight of the policy's entropy"""
     max_grad_norm: float = 0.5
     """gradients are scaled down to this norm"""
-    initial_log_deviation: float = -0.5
+    initial_log_deviation: float = -1.0
     """log of the action noise's deviation at the start"""
     hidden: tuple[int, ...] = (64, 64)
     """tanh units in each hidden layer of policy and value function"""
