@@ -172,11 +172,13 @@ class TrainConfig:
                 f"segment of {segment_steps} steps exceeds the episodes of {spec.horizon}; "
                 "lower --queries.segment-steps or raise --horizon"
             )
-        window = self.ppo.num_steps * min(self.queries.recent_rollouts, self.queries.initial_rollouts)
+        rollouts = {"recent": self.queries.recent_rollouts, "initial": self.queries.initial_rollouts}
+        fewer = min(rollouts, key=lambda kind: rollouts[kind])
+        window = self.ppo.num_steps * rollouts[fewer]
         if segment_steps > window:
             raise UserError(
                 f"segment of {segment_steps} steps exceeds the {window} recent steps of each environment; "
-                "lower --queries.segment-steps or raise --ppo.num-steps"
+                f"lower --queries.segment-steps or raise --queries.{fewer}-rollouts"
             )
         staggered = self.ppo.num_envs > 1
         if not staggered and 2 * segment_steps - 1 > window:
@@ -204,6 +206,8 @@ class TrainConfig:
 
 # Where a task is known to want something else than the defaults; experiments/README.md has what was measured.
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Its reward is all but linear in the observation. Elsewhere so stiff a predictor misses an optimum in the middle.
+    "cheetah": {"reward": RewardOptions(l2=5e-2)},
     # The judge knows a flip from a roll; the blog's reward does not. Longer iterations and larger batches than
     # elsewhere, and more action noise: else the policy settles on rocking back and forth before it has found the turn.
     "hopper-backflip": {

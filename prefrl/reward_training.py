@@ -49,7 +49,7 @@ class RewardOptions:
     """hold out 1/e of the answers per member"""
     adaptive_l2: bool = True
     """adapt the ℓ2 coefficient to the validation loss; off, and --reward.l2 0, is the "no regularisation" ablation"""
-    l2: float = 5e-2
+    l2: float = 1e-2
     """initial ℓ2 coefficient, on the sum of squared weights"""
     dropout: float = 0.0
     """share of hidden units dropped in training"""
