@@ -103,6 +103,7 @@ class TrainConfig:
     """folder to leave the run in, which must not exist; runs/TASK-FEEDBACK-SEED by default"""
     store: str | None = None
     """database of segments, queries and answers, a file or postgresql://USER@HOST/NAME; RUN/preferences.db by default;
+    what it holds already is trained on and counts as labels;
     a password in the URL is not kept, so `prefrl resume` takes it from the environment variable PGPASSWORD"""
     threads: Count | None = None
     """cores to use; all by default"""
@@ -173,12 +174,13 @@ class TrainConfig:
                 "lower --queries.segment-steps or raise --horizon"
             )
         rollouts = {"recent": self.queries.recent_rollouts, "initial": self.queries.initial_rollouts}
-        fewer = min(rollouts, key=lambda kind: rollouts[kind])
-        window = self.ppo.num_steps * rollouts[fewer]
+        fewest = min(rollouts.values())
+        too_few = " and ".join(f"--queries.{kind}-rollouts" for kind, count in rollouts.items() if count == fewest)
+        window = self.ppo.num_steps * fewest
         if segment_steps > window:
             raise UserError(
                 f"segment of {segment_steps} steps exceeds the {window} recent steps of each environment; "
-                f"lower --queries.segment-steps or raise --queries.{fewer}-rollouts"
+                f"lower --queries.segment-steps or raise {too_few}"
             )
         staggered = self.ppo.num_envs > 1
         if not staggered and 2 * segment_steps - 1 > window:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Elicitation:
     """Asks an oracle and keeps what it says.
 
     Args:
-        store: keeps queries and answers; those it has count as asked and answered.
+        store: keeps queries and answers; those it has count as asked and answered, and what has no answer is asked.
         oracle: answers, now or later.
         state: of an earlier elicitation on the same store. What was asked and answered after it, until the
             interruption, is in the store; it is asked again, found there, and not stored twice.
@@ -40,7 +40,7 @@ class Elicitation:
 
     def __init__(self, store: PreferenceStore, oracle: Oracle, state: State | None = None) -> None:
         self.store, self.oracle = store, oracle
-        queries, answers = store.queries(), store.answers(include_superseded=state is not None)
+        queries, answers = store.queries(), store.answers(include_superseded=True)
         asked, taken = (state["asked"], state["taken"]) if state else (len(queries), len(answers))
         if len(queries) < asked or len(answers) < taken:
             raise UserError(
@@ -53,15 +53,20 @@ class Elicitation:
         self._arrived = answers[:taken]
         self._queries_ahead = deque(queries[asked:])
         self._answers_ahead: defaultdict[int, deque[Answer]] = defaultdict(deque)  # by query
-        self._skipped: Counter[int] = Counter()  # answers that were not waited for, by query
+        # By query: answers that were taken from the store, and that an oracle that was asked earlier may give again.
+        self._skipped = Counter(dict(state["skipped"]) if state else {})
         for answer in answers[taken:]:
             self._answers_ahead[answer.query_id].append(answer)
         if state is not None:
             oracle.load_state(state["oracle"])
+        elif unanswered := _unanswered(queries, answers):
+            oracle.submit(unanswered)
 
     def state(self) -> State:
         """What later questions and answers depend on besides the store; ask for it when nothing is left to `take`."""
-        return {"asked": self.asked, "answered": self.answered, "taken": self._taken, "oracle": self.oracle.state()}
+        skipped = [[query_id, count] for query_id, count in self._skipped.items() if count]
+        counts = {"asked": self.asked, "answered": self.answered, "taken": self._taken}
+        return {**counts, "skipped": skipped, "oracle": self.oracle.state()}
 
     def ask(self, queries: Sequence[Query]) -> None:
         """Store queries and put them to the oracle."""
@@ -93,9 +98,10 @@ class Elicitation:
         """
         self.asked += len(self._queries_ahead)
         self._queries |= {query.id: query for query in self._queries_ahead}
-        self.oracle.submit([query for query in self._queries_ahead if query.id not in self._answers_ahead])
-        self._queries_ahead.clear()
         ahead = [answer for answers in self._answers_ahead.values() for answer in answers]
+        if unanswered := _unanswered(self._queries_ahead, ahead):
+            self.oracle.submit(unanswered)
+        self._queries_ahead.clear()
         self._count(sorted(ahead, key=lambda answer: answer.id or 0))
         self._skipped.update(answer.query_id for answer in ahead)
         self._answers_ahead.clear()
@@ -126,6 +132,11 @@ class Elicitation:
         for _ in again:
             self._queries_ahead.popleft()
         return again + self.store.add_queries(queries[len(again) :])
+
+
+def _unanswered(queries: Iterable[Query], answers: Iterable[Answer]) -> list[Query]:
+    answered = {answer.query_id for answer in answers}
+    return [query for query in queries if query.id not in answered]
 
 
 def _same_segments(query: Query, other: Query) -> bool:

@@ -40,22 +40,28 @@ def reward_metrics(
     spread = float(ensemble.normalise(raw).std(dim=0, correction=0).mean())
     random = ensemble.member_rewards(*reference)
     above_random = (raw.flatten(1).mean(dim=1) - random.mean(dim=1)) / random.std(dim=1).clamp_min(1e-6)
-    windows = len(predicted) // segment_steps * segment_steps
-    shape = (-1, segment_steps, predicted.shape[1])
     return {
         "reward/mean": float(predicted.mean()),
         "reward/std": float(predicted.std()),
         "reward/spread": spread if ensemble.members > 1 else float("nan"),
         "reward/correlation": correlation(predicted, true_rewards),
         "reward/segment_correlation": correlation(
-            predicted[:windows].reshape(shape).sum(axis=1), true_rewards[:windows].reshape(shape).sum(axis=1)
+            _window_sums(predicted, segment_steps), _window_sums(true_rewards, segment_steps)
         ),
         "predicted_return": float(above_random.mean()) * horizon,
     }
 
 
+def _window_sums(rewards: NDArray[np.floating], length: int) -> NDArray[np.floating]:
+    """(S, n) -> (S // length, n) sums over windows side by side, which may hold a reset."""
+    windows = len(rewards) // length
+    return rewards[: windows * length].reshape(windows, length, rewards.shape[1]).sum(axis=1)
+
+
 def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Pearson's r of two arrays of one shape; NaN if either is constant."""
+    """Pearson's r of two arrays of one shape; NaN if either is constant or empty."""
+    if not a.size:
+        return float("nan")
     x, y = a.ravel() - a.mean(), b.ravel() - b.mean()
     spread = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return float((x * y).sum()) / spread if spread > 0 else float("nan")

@@ -102,7 +102,8 @@ def resume(
         for line in torn:
             log.warning("%s", line)
         reached = state["loop"]["agent"]["env_steps"]
-        if config.steps <= reached and read_json(run_dir / "status.json").get("state") == "done":
+        done = read_json(run_dir / "status.json").get("state") == "done"
+        if config.steps <= reached and (done or steps is not None):
             raise UserError(f"{run_dir} has come to {reached} steps already; go further with --steps")
     except BaseException:
         directory.release()

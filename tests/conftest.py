@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def torch_threads() -> Iterator[None]:
-    """train() sets them for the whole process."""
+    """bench() sets them for the whole process."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -9,14 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import probes
 import pytest
-import torch
 
 from prefrl import bench as bench_module
 from prefrl import cli
@@ -59,12 +57,10 @@ class Prefrl:
 
 
 @pytest.fixture
-def prefrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Prefrl]:
+def prefrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Prefrl:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    threads = torch.get_num_threads()
-    yield Prefrl(monkeypatch, capsys)
-    torch.set_num_threads(threads)
+    return Prefrl(monkeypatch, capsys)
 
 
 def command(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
@@ -153,7 +149,7 @@ def test_bench_prints_one_json_object(prefrl: Prefrl, monkeypatch: pytest.Monkey
     assert json.loads(measured.out)["robots"]["InvertedPendulum"]["preference_fps"] > 0
 
 
-@pytest.mark.parametrize("name", ["", "train", "watch", "report", "export", "import", "tasks", "bench"])
+@pytest.mark.parametrize("name", ["", "train", "resume", "watch", "report", "export", "import", "tasks", "bench"])
 def test_every_command_has_help(prefrl: Prefrl, name: str) -> None:
     helped = prefrl(*([name] if name else []), "--help")
     assert helped.code == 0

@@ -123,6 +123,36 @@ def test_other_questions_than_before_the_interruption_are_told_and_nothing_is_lo
     assert told(ask(resumed, 6)) == [(9, 5, "ann"), (10, 5, "bob")], "new again"
 
 
+def test_an_oracle_s_late_answers_count_once_after_a_second_interruption_too(store: PreferenceStore) -> None:
+    state, _ = interrupted_after(store, state_at=2, asked=3)  # query 2 is answered, but not yet in the state
+    resumed = Elicitation(store, Labellers(), state)
+    resumed.take()
+    resumed.skip_ahead()
+    resumed.take()
+    again = Elicitation(store, Labellers(), resumed.state())
+    again.take()
+    assert told(ask(again, 7)) == [(5, 3, "ann"), (6, 3, "bob")]
+    assert store.counts()["answers"] == 6
+
+
+def test_a_store_that_began_with_an_undo_resumes_on_the_same_answers(store: PreferenceStore) -> None:
+    store.add_queries([make_query(0)])
+    store.add_answers([make_answer(1, "left")])
+    store.add_answers([make_answer(1, "right", supersedes=1)])
+    first = Elicitation(store, Labellers())
+    before = [*first.take(), *ask(first, 1), *ask(first, 2)]
+    resumed = Elicitation(store, Labellers(), first.state())
+    assert told(resumed.take()) == told(before)
+
+
+def test_a_query_without_an_answer_is_put_to_the_new_oracle(store: PreferenceStore) -> None:
+    store.add_queries([make_query(0), make_query(1)])
+    store.add_answers([make_answer(1)])
+    elicitation = Elicitation(store, Labellers())
+    assert (elicitation.asked, elicitation.answered) == (2, 1)
+    assert told([*elicitation.take(), *ask(elicitation, 2)]) == [(1, 1, "ann"), (2, 2, "ann"), (3, 2, "bob")]
+
+
 def test_a_store_that_lost_something_is_refused(store: PreferenceStore, tmp_path: Path) -> None:
     state, _ = interrupted_after(store, state_at=3, asked=3)
     with (

@@ -125,6 +125,14 @@ def test_tensorboard_looks_as_if_nothing_had_happened(tmp_path: Path, uninterrup
     assert len(found[0]) == len(metrics_of(uninterrupted))
 
 
+def test_fewer_steps_than_were_made_are_refused_and_the_run_is_left_as_it_is(tmp_path: Path) -> None:
+    interrupt(tiny(tmp_path / "run"), 1536)
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(UserError, match=r"has come to 1280 steps already; go further with --steps"):
+        resume(tmp_path / "run", 768)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
 def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:
     train(tiny(tmp_path / "run", steps=4 * 256))
     with pytest.raises(UserError, match="--steps"):

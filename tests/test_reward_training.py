@@ -107,6 +107,17 @@ def test_overfitting_raises_l2_and_the_switch_keeps_it() -> None:
     assert adaptive.fit(0).l2 == pytest.approx(adaptive.l2.mean())
 
 
+@pytest.mark.parametrize("error_rate", [0.0, 0.1, 0.5])
+def test_the_loss_is_the_cross_entropy_with_the_error_rate_that_was_asked_for(error_rate: float) -> None:
+    trainer = make_trainer(30, hold_out=False, adaptive_l2=False, bootstrap=False, error_rate=error_rate)
+    returns = trainer.predicted_returns(torch.arange(30).expand(3, -1)).detach().numpy().astype(np.float64)
+    mu = trainer.comparisons.mu[:30].numpy()
+    left = 1 / (1 + np.exp(returns[..., 1] - returns[..., 0]))
+    modelled = (1 - error_rate) * np.stack([left, 1 - left], axis=-1) + error_rate / 2
+    expected = -(mu * np.log(modelled)).sum(axis=-1).mean()
+    assert trainer.fit(0).train_loss == pytest.approx(expected, rel=1e-4)
+
+
 def test_l2_shrinks_the_weights() -> None:
     norms = []
     for l2 in (0.0, 1e-1):
@@ -137,7 +148,7 @@ def test_regression_on_true_returns_is_the_target_ablation(seed: int) -> None:
 
 
 def test_equal_pulls_returns_together() -> None:
-    trainer = make_trainer(40, lambda left, right: "equal", hold_out=False, adaptive_l2=False)
+    trainer = make_trainer(40, lambda left, right: "equal", hold_out=False, adaptive_l2=False, l2=0.0)
     every = torch.arange(40).expand(3, -1)
 
     def gaps() -> float:
