@@ -66,7 +66,7 @@ class PPOOptions:
     max_grad_norm: float = 0.5
     """gradients are scaled down to this norm"""
     initial_log_deviation: float = -1.0
-    """log of the action noise's deviation at the start"""
+    """log of the action noise's deviation at the start, in units of half the action's range where that is bounded"""
     hidden: tuple[int, ...] = (64, 64)
     """tanh units in each hidden layer of policy and value function"""
     normalise_returns: bool = True
@@ -223,9 +223,17 @@ class Agent:
             seed=seed,
             **self._arguments,
         )
+        self._scale_noise(env.single_action_space)
         self._ppo.set_logger(Logger(folder=None, output_formats=[]))
         # Once for the whole run: a second set-up would restart step count and schedules (imitation PR 336).
         _, self._callback = self._ppo._setup_learn(total_steps, _Continue())
+
+    def _scale_noise(self, actions: spaces.Space) -> None:
+        """Noise that explores a range of 1 would hardly be felt in one of 100."""
+        if isinstance(actions, spaces.Box) and actions.is_bounded():
+            half_range = (actions.high.astype(np.float64) - actions.low).ravel() / 2
+            with torch.no_grad():
+                self._ppo.policy.log_std += torch.as_tensor(np.log(np.where(half_range > 0, half_range, 1.0)))
 
     @property
     def env_steps(self) -> int:

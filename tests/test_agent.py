@@ -277,6 +277,13 @@ def test_diagnostics_are_there_for_continuous_and_discrete_actions() -> None:
         assert np.isfinite(list(learnt.values())).all()
 
 
+@pytest.mark.parametrize(("name", "half_range"), [("hopper", 1.0), ("pendulum", 3.0), ("Pendulum-v1", 2.0)])
+def test_action_noise_starts_in_units_of_half_the_range(name: str, half_range: float) -> None:
+    agent = make_agent(name, replace(SMALL, initial_log_deviation=-1.0))
+    drawn = np.exp(agent._ppo.policy.log_std.detach().numpy())
+    np.testing.assert_allclose(drawn, half_range * np.exp(-1), rtol=1e-5)
+
+
 def test_actions_are_within_the_space() -> None:
     agent = make_agent("hopper", replace(SMALL, initial_log_deviation=2.0))
     observations = raw_observations("hopper")
