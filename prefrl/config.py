@@ -210,6 +210,8 @@ class TrainConfig:
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     # Its reward is all but linear in the observation. Elsewhere so stiff a predictor misses an optimum in the middle.
     "cheetah": {"reward": RewardOptions(l2=5e-2)},
+    # A stroke pays late: with a shorter view it wriggles on the spot.
+    "swimmer": {"ppo": PPOOptions(gamma=0.9999)},
     # The judge knows a flip from a roll; the blog's reward does not. Longer iterations and larger batches than
     # elsewhere, and more action noise: else the policy settles on rocking back and forth before it has found the turn.
     "hopper-backflip": {
