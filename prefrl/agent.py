@@ -232,8 +232,10 @@ class Agent:
         """Noise that explores a range of 1 would hardly be felt in one of 100."""
         if isinstance(actions, spaces.Box) and actions.is_bounded():
             half_range = (actions.high.astype(np.float64) - actions.low).ravel() / 2
+            log_deviation = self._ppo.policy.log_std
+            assert isinstance(log_deviation, Tensor)
             with torch.no_grad():
-                self._ppo.policy.log_std += torch.as_tensor(np.log(np.where(half_range > 0, half_range, 1.0)))
+                log_deviation += torch.as_tensor(np.log(np.where(half_range > 0, half_range, 1.0)))
 
     @property
     def env_steps(self) -> int:
