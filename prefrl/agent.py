@@ -235,7 +235,7 @@ class Agent:
             log_deviation = self._ppo.policy.log_std
             assert isinstance(log_deviation, Tensor)
             with torch.no_grad():
-                log_deviation += torch.as_tensor(np.log(np.where(half_range > 0, half_range, 1.0)))
+                log_deviation.add_(torch.as_tensor(np.log(np.where(half_range > 0, half_range, 1.0))))
 
     @property
     def env_steps(self) -> int:
