@@ -51,7 +51,7 @@ TRIALS = [
 
 # Why a task falls short, in a line each; written by hand after looking at its runs.
 NOTES: dict[str, str] = {
-    "hopper": "a twentieth of the paper's steps; more than our own PPO makes of the true reward by then.",
+    "hopper": "a twentieth of the paper's steps; as much as our own PPO makes of the true reward by then.",
     "walker": "a twentieth of the paper's steps; more than our own PPO makes of the true reward by then, which still "
     "falls over on this seed.",
     "swimmer": "a twentieth of the paper's steps. At a discount of 0.995 it made 49 from answers and 99 of the true "
