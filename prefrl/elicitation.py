@@ -32,7 +32,7 @@ class Elicitation:
             interruption, is in the store; it is asked again, found there, and not stored twice.
 
     Attributes:
-        asked, answered: queries and answers so far.
+        asked, answered: queries so far, and answers that were not taken back.
 
     Raises:
         UserError: the store has less than the state knows of.
@@ -47,7 +47,7 @@ class Elicitation:
                 f"{store.location} holds {len(queries)} queries and {len(answers)} answers, the checkpoint knows of "
                 f"{asked} and {taken}; restore the file from a copy"
             )
-        self.asked, self.answered = asked, state["answered"] if state else taken
+        self.asked, self.answered = asked, _standing(answers[:taken])
         self._taken = taken  # answers, with those that another one supersedes
         self._queries: dict[int | None, Query] = {query.id: query for query in queries[:asked]}
         self._arrived = answers[:taken]
@@ -65,8 +65,7 @@ class Elicitation:
     def state(self) -> State:
         """What later questions and answers depend on besides the store; ask for it when nothing is left to `take`."""
         skipped = [[query_id, count] for query_id, count in self._skipped.items() if count]
-        counts = {"asked": self.asked, "answered": self.answered, "taken": self._taken}
-        return {**counts, "skipped": skipped, "oracle": self.oracle.state()}
+        return {"asked": self.asked, "taken": self._taken, "skipped": skipped, "oracle": self.oracle.state()}
 
     def ask(self, queries: Sequence[Query]) -> None:
         """Store queries and put them to the oracle."""
@@ -115,7 +114,7 @@ class Elicitation:
     def _count(self, answers: Sequence[Answer]) -> None:
         self._arrived.extend(answers)
         self._taken += len(answers)
-        self.answered += len(answers)
+        self.answered += _standing(answers)
 
     def _store(self, queries: Sequence[Query]) -> list[Query]:
         """With their ids; what the store holds from before an interruption is not stored again."""
@@ -132,6 +131,11 @@ class Elicitation:
         for _ in again:
             self._queries_ahead.popleft()
         return again + self.store.add_queries(queries[len(again) :])
+
+
+def _standing(answers: Iterable[Answer]) -> int:
+    """How many answers there are, one that takes the place of another counting as that one."""
+    return sum(answer.supersedes is None for answer in answers)
 
 
 def _unanswered(queries: Iterable[Query], answers: Iterable[Answer]) -> list[Query]:

@@ -140,9 +140,11 @@ def test_a_store_that_began_with_an_undo_resumes_on_the_same_answers(store: Pref
     store.add_answers([make_answer(1, "left")])
     store.add_answers([make_answer(1, "right", supersedes=1)])
     first = Elicitation(store, Labellers())
+    assert (first.asked, first.answered) == (1, 1)
     before = [*first.take(), *ask(first, 1), *ask(first, 2)]
     resumed = Elicitation(store, Labellers(), first.state())
     assert told(resumed.take()) == told(before)
+    assert resumed.answered == first.answered == 3
 
 
 def test_a_query_without_an_answer_is_put_to_the_new_oracle(store: PreferenceStore) -> None:
