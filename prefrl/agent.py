@@ -1,14 +1,10 @@
-"""The policy: Stable-Baselines3's PPO, and the only file that names it.
+"""The agent: Stable-Baselines3's PPO, which only this file and policy.py name.
 
 Takes any gymnasium vector environment with same-step autoreset; the loop calls `collect` and `learn` in turn.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor, nn
 
@@ -36,6 +30,7 @@ from prefrl.checkpoint import (
     tensors_to_arrays,
 )
 from prefrl.errors import NumericalError, UserError
+from prefrl.policy import NormalisedObservations, NormalisedPolicy
 from prefrl.threads import one_torch_thread
 
 
@@ -153,22 +148,6 @@ class SB3VecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
-class NormalisedObservations(BaseFeaturesExtractor):
-    """(o - mean) / deviation by statistics of everything seen, as the policy's first layer."""
-
-    def __init__(self, observation_space: spaces.Box) -> None:
-        size = int(np.prod(observation_space.shape))
-        super().__init__(observation_space, size)
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("deviation", torch.ones(size))
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """(B, obs_dim) -> (B, obs_dim)."""
-        return (observations - self.mean) / self.deviation
-
-
 class _Continue(BaseCallback):
     """Stable-Baselines3 wants a callback; the loop decides when to stop."""
 
@@ -217,9 +196,9 @@ class Agent:
             # The value function's target scale decides whether it learns; see experiments/.
             trained_on = VecNormalize(self._env, norm_obs=False, norm_reward=True, gamma=options.gamma)
         self._ppo = PPO(
-            "MlpPolicy",
+            NormalisedPolicy,
             trained_on,
-            policy_kwargs=self._policy_arguments | {"features_extractor_class": NormalisedObservations},
+            policy_kwargs=self._policy_arguments,
             seed=seed,
             **self._arguments,
         )
@@ -359,37 +338,6 @@ class Agent:
                 layer.bias.sub_(layer.weight @ extractor.mean)
         plain.num_timesteps = self._ppo.num_timesteps
         plain.save(path)
-
-
-class SavedPolicy:
-    """The policy of a zip that `Agent.save` wrote, read without executing anything from it.
-
-    `PPO.load` unpickles parts of the zip; here only the weights are read, into a policy of the run's own shape.
-
-    Args:
-        path: the zip.
-        observation_space, action_space: of one environment.
-        hidden: PPOOptions.hidden of the run.
-
-    Raises:
-        UserError: the file is no such zip, or its weights have other shapes.
-    """
-
-    def __init__(
-        self, path: Path, observation_space: spaces.Space, action_space: spaces.Space, hidden: Sequence[int]
-    ) -> None:
-        self._policy = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0, net_arch=list(hidden))
-        try:
-            with zipfile.ZipFile(path) as archive:
-                weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
-            self._policy.load_state_dict(weights)
-        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path} does not hold this run's policy: {reason}") from error
-
-    def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
-        """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""
-        return self._policy.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]
 
 
 def default_ppo(env_id: str, seed: int, num_steps: int = 2048) -> PPO:

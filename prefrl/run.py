@@ -14,7 +14,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from prefrl.agent import SavedPolicy
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
 from prefrl.config import TrainConfig, config_from_json
@@ -23,6 +22,7 @@ from prefrl.errors import NumericalError, UserError
 from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
 from prefrl.loop import PreferenceLoop
 from prefrl.measures import backward_revolutions
+from prefrl.policy import SavedPolicy
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder

@@ -18,10 +18,12 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from probes import HORIZON
 from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 
-from prefrl.agent import Agent, PPOOptions, SavedPolicy, SB3VecEnv
+from prefrl.agent import Agent, PPOOptions, SB3VecEnv
 from prefrl.environments import resolve_environment
 from prefrl.errors import UserError
+from prefrl.policy import NormalisedPolicy, SavedPolicy
 
 SMALL = PPOOptions(num_envs=4, num_steps=32, batch_size=64, epochs=2, hidden=(16, 16))
 
@@ -116,6 +118,29 @@ def test_saving_changes_nothing(tmp_path: Path) -> None:
         agent.learn()
         actions.append(agent.act(raw_observations("hopper")))
     np.testing.assert_array_equal(actions[0], actions[1])
+
+
+@pytest.mark.parametrize("bonus", [0.0, 0.01])
+def test_the_policy_computes_what_stable_baselines3_does_bit_for_bit(bonus: float) -> None:
+    agent = trained_agent("hopper", entropy_bonus=bonus)
+    policy, observations = agent._ppo.policy, torch.from_numpy(raw_observations("hopper"))
+    assert isinstance(policy, NormalisedPolicy)
+    results = []
+    for kind in (NormalisedPolicy, ActorCriticPolicy):
+        torch.manual_seed(3)
+        actions, values, log_probabilities = kind.forward(policy, observations)
+        again = kind.evaluate_actions(policy, observations, actions.detach() + 0.1)
+        entropy = again[2]
+        assert entropy is not None
+        policy.zero_grad()
+        (again[0].square().mean() + again[1].mean() + bonus * entropy.mean()).backward()
+        gradients = [weights.grad.clone() for weights in kind.parameters(policy) if weights.grad is not None]
+        results.append(([actions, values, log_probabilities, *again[:2], *gradients], entropy.mean()))
+    (ours, entropy), (theirs, expected) = results
+    assert len(ours) == len(theirs) == 5 + 13
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6 if bonus else 0)
+    torch.testing.assert_close(entropy, expected)
 
 
 # Time-outs.
