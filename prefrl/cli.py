@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -136,18 +136,29 @@ def _parse(arguments: list[str]) -> object:
         else:
             task = rest[0]
         if not task.startswith("-"):
-            return tyro.cli(
-                TrainConfig,
-                args=rest,
-                default=default_config(task),
-                prog="prefrl train",
-                description="Train a policy from comparisons.",
-            )
+            config = _parse_train(rest, default_config(task))
+            if config.replay is None:
+                return config
+            replayed = Path(config.replay).parent  # its options are the defaults of what is not given
+            if "://" in config.replay or not (replayed / "config.json").is_file():
+                return config
+            default = replace(run.configuration(replayed), run_dir=None, store=None, threads=None, replay=config.replay)
+            return _parse_train(rest, default)
     return tyro.cli(
         Command,
         args=arguments,
         prog="prefrl",
         description="Deep RL from human preferences, for control. --debug shows where an error comes from.",
+    )
+
+
+def _parse_train(arguments: list[str], default: TrainConfig) -> TrainConfig:
+    return tyro.cli(
+        TrainConfig,
+        args=arguments,
+        default=default,
+        prog="prefrl train",
+        description="Train a policy from comparisons.",
     )
 
 

@@ -105,6 +105,9 @@ class TrainConfig:
     """database of segments, queries and answers, a file or postgresql://USER@HOST/NAME; RUN/preferences.db by default;
     what it holds already is trained on and counts as labels;
     a password in the URL is not kept, so `prefrl resume` takes it from the environment variable PGPASSWORD"""
+    replay: str | None = None
+    """RUN/preferences.db of a run to repeat, given its other options: every query and answer comes from there at the
+    step at which it came then, and nobody is asked; on one machine the result is the same, bit for bit"""
     threads: Count | None = None
     """cores to use; all by default"""
     checkpoint_minutes: float = 1.0
@@ -139,13 +142,15 @@ class TrainConfig:
         """
         spec = self.environment()
         segment_steps = self.queries.segment_steps or (spec.task.segment_steps if spec.task else min(25, spec.horizon))
+        kind = self.feedback if self.replay is None else "replay"
         config = replace(
             self,
             task=spec.name,
             horizon=spec.horizon,
             fill_early_ends=spec.absorb,
-            run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{self.feedback}-{self.seed}",
-            store=self.store and (self.store if "://" in self.store else str(Path(self.store).absolute())),
+            run_dir=self.run_dir or Path("runs") / f"{_file_name(spec.name)}-{kind}-{self.seed}",
+            store=self.store and _absolute(self.store),
+            replay=self.replay and _absolute(self.replay),
             queries=replace(self.queries, segment_steps=segment_steps),
         )
         if self.seed >= 2**32:
@@ -158,6 +163,9 @@ class TrainConfig:
             raise UserError("the name of the store is empty; give --store a file or a URL, or leave it out")
         if self.store and self.feedback == "none":
             raise UserError("--feedback none leaves nothing to store; leave out --store")
+        if self.replay is not None and (self.store or self.feedback == "none"):
+            other = f"--store {self.store}" if self.store else "--feedback none"
+            raise UserError(f"--replay repeats a run with answers in a folder of its own; leave out {other}")
         if self.steps < self.iteration_steps:
             raise UserError(
                 f"{self.steps} steps are less than one iteration of {self.iteration_steps}; "
@@ -247,6 +255,10 @@ def config_from_json(options: dict[str, Any], source: Path) -> TrainConfig:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise UserError(f"{source} is no configuration of a run: {name}: {first['msg']}") from error
+
+
+def _absolute(url_or_path: str) -> str:
+    return url_or_path if "://" in url_or_path else str(Path(url_or_path).absolute())
 
 
 def _file_name(name: str) -> str:

@@ -1,20 +1,22 @@
 """Queries to the oracle and answers from it, all of them stored, also across an interruption.
 
-Takes queries.Query; keeps them and their answers in a preferences.PreferenceStore; gives both to whoever fits to them.
+Takes queries.Query; keeps them and their answers in a preferences.PreferenceStore, with the step at which each was
+asked and taken; gives both to whoever fits to them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
+from uuid import uuid4
 
 import numpy as np
 
 from prefrl.checkpoint import State
 from prefrl.errors import UserError
 from prefrl.oracles import Oracle
-from prefrl.preferences import Answer, PreferenceStore
+from prefrl.preferences import Answer, Moment, PreferenceStore
 from prefrl.queries import Query
 
 log = logging.getLogger("prefrl")
@@ -27,11 +29,13 @@ class Elicitation:
 
     Args:
         store: keeps queries and answers; those it has count as asked and answered, and what has no answer is asked.
+            Whoever answers straight into the store, as people do, is heard too.
         oracle: answers, now or later.
-        state: of an earlier elicitation on the same store. What was asked and answered after it, until the
-            interruption, is in the store; it is asked again, found there, and not stored twice.
+        state: of an earlier elicitation on the same store. What was asked and taken after it, until the interruption,
+            is in the store: it is asked and taken again at the same steps, and not stored twice.
 
     Attributes:
+        run: the key of this run in the store.
         asked, answered: queries so far, and answers that were not taken back.
 
     Raises:
@@ -40,49 +44,95 @@ class Elicitation:
 
     def __init__(self, store: PreferenceStore, oracle: Oracle, state: State | None = None) -> None:
         self.store, self.oracle = store, oracle
-        queries, answers = store.queries(), store.answers(include_superseded=True)
-        asked, taken = (state["asked"], state["taken"]) if state else (len(queries), len(answers))
-        if len(queries) < asked or len(answers) < taken:
+        self.run = state["run"] if state else uuid4().hex
+        self._replays = state is not None and state["replays"]
+        queries = {query.id: query for query in store.queries()}
+        answers = {answer.id: answer for answer in store.answers(include_superseded=True)}
+        if state is None:
+            state = {"asked": list(queries), "taken": list(answers)}  # what was there before counts as learnt from
+            store.record_asked(state["asked"], Moment(self.run, 0))
+            store.record_taken(state["taken"], Moment(self.run, 0))
+        asked, taken = state["asked"], state["taken"]
+        if not (queries.keys() >= set(asked) and answers.keys() >= set(taken)):
             raise UserError(
-                f"{store.location} holds {len(queries)} queries and {len(answers)} answers, the checkpoint knows of "
-                f"{asked} and {taken}; restore the file from a copy"
+                f"{store.location} holds {len(queries)} queries and {len(answers)} answers, but not all of the "
+                f"{len(asked)} and {len(taken)} that the checkpoint knows of; restore the file from a copy"
             )
-        self.asked, self.answered = asked, _standing(answers[:taken])
-        self._taken = taken  # answers, with those that another one supersedes
-        self._queries: dict[int | None, Query] = {query.id: query for query in queries[:asked]}
-        self._arrived = answers[:taken]
-        self._queries_ahead = deque(queries[asked:])
-        self._answers_ahead: defaultdict[int, deque[Answer]] = defaultdict(deque)  # by query
-        # By query: answers that were taken from the store, and that an oracle that was asked earlier may give again.
-        self._skipped = Counter(dict(state["skipped"]) if state else {})
-        for answer in answers[taken:]:
-            self._answers_ahead[answer.query_id].append(answer)
-        if state is not None:
-            oracle.load_state(state["oracle"])
-        elif unanswered := _unanswered(queries, answers):
-            oracle.submit(unanswered)
+        self._queries = {query_id: queries[query_id] for query_id in asked}
+        self._arrived = [answers[answer_id] for answer_id in taken]
+        self._taken = list(taken)
+        self.answered = _standing(self._arrived)
+        self._queries_ahead = deque(
+            (queries[query_id], env_steps)
+            for query_id, env_steps in store.asked_by(self.run).items()
+            if query_id not in self._queries
+        )
+        known = set(taken)
+        # Answers that wait for their query or for their step; those without a step came while nobody took them.
+        self._waiting: dict[int | None, tuple[Answer, int | None]] = {
+            answer_id: (answers[answer_id], env_steps)
+            for answer_id, env_steps in store.taken_by(self.run).items()
+            if answer_id not in known
+        }
+        self._hear()
+        self._differs = False
+        answered = {answer.query_id for answer in answers.values()}
+        self._submit([query for query in self._queries.values() if query.id not in answered])
+
+    @property
+    def asked(self) -> int:
+        """Queries so far."""
+        return len(self._queries)
 
     def state(self) -> State:
         """What later questions and answers depend on besides the store; ask for it when nothing is left to `take`."""
-        skipped = [[query_id, count] for query_id, count in self._skipped.items() if count]
-        return {"asked": self.asked, "taken": self._taken, "skipped": skipped, "oracle": self.oracle.state()}
+        return {
+            "run": self.run,
+            "asked": list(self._queries),
+            "taken": list(self._taken),
+            "replays": self._replays,
+        }
 
-    def ask(self, queries: Sequence[Query]) -> None:
-        """Store queries and put them to the oracle."""
-        stored = self._store(queries)
-        self.asked += len(stored)
-        self._queries |= {query.id: query for query in stored}
-        self.oracle.submit(stored)
+    def ask(self, queries: Sequence[Query], env_steps: int) -> None:
+        """Store queries and put them to the oracle.
 
-    def collect(self) -> Answered:
-        """Store what the oracle has answered by now and take it; the policy waits for no answer."""
-        answers = [answer for answer in self.oracle.collect() if not self._was_skipped(answer)]
-        if not answers:
-            return self.take()
-        ahead = [self._answers_ahead[answer.query_id] for answer in answers]
-        again = [waiting.popleft() if waiting else None for waiting in ahead]
-        new = iter(self.store.add_answers([a for a, known in zip(answers, again, strict=True) if not known]))
-        self._count([known or next(new) for known in again])
+        Args:
+            queries: not stored yet. After an interruption those are asked that were asked before, in their place.
+            env_steps: of the run, now.
+        """
+        now = Moment(self.run, env_steps)
+        ahead = [self._queries_ahead.popleft() for _ in queries[: len(self._queries_ahead)]]
+        again = [query for query, _ in ahead]
+        if not all(map(_same_segments, queries, again)):
+            self._tell_difference(again[0])
+        self.store.record_asked([query.id for query, step in ahead if query.id and step != env_steps], now)
+        answered = {answer.query_id for answer, _ in self._waiting.values()}
+        new = self.store.add_queries(queries[len(again) :], now)
+        self._queries |= {query.id: query for query in [*again, *new]}
+        self._submit([*(query for query in again if query.id not in answered), *new])
+
+    def collect(self, env_steps: int) -> Answered:
+        """Store what the oracle has answered by now and take it; the policy waits for no answer.
+
+        Args:
+            env_steps: of the run, now.
+        """
+        given = self.oracle.collect()
+        if given:
+            self.store.add_answers(given)
+        self._hear()
+        due = [
+            answer
+            for answer, step in self._waiting.values()
+            if answer.query_id in self._queries and (step is None or step <= env_steps)
+        ]
+        due.sort(key=lambda answer: answer.id or 0)
+        steps = {answer.id: self._waiting.pop(answer.id)[1] for answer in due}
+        new = [answer_id for answer_id, step in steps.items() if answer_id and step != env_steps]
+        self.store.record_taken(new, Moment(self.run, env_steps))
+        self._arrived += due
+        self._taken += [answer.id for answer in due]
+        self.answered += _standing(due)
         return self.take()
 
     def take(self) -> Answered:
@@ -90,57 +140,54 @@ class Elicitation:
         answers, self._arrived = self._arrived, []
         return [(self._queries[answer.query_id], answer) for answer in answers]
 
-    def skip_ahead(self) -> None:
-        """Count what was asked and answered after the state as it is, where it won't be asked again.
+    def _submit(self, queries: Sequence[Query]) -> None:
+        if queries:
+            self.oracle.submit(queries)
 
-        What was not answered yet is put to the oracle.
-        """
-        self.asked += len(self._queries_ahead)
-        self._queries |= {query.id: query for query in self._queries_ahead}
-        ahead = [answer for answers in self._answers_ahead.values() for answer in answers]
-        if unanswered := _unanswered(self._queries_ahead, ahead):
-            self.oracle.submit(unanswered)
-        self._queries_ahead.clear()
-        self._count(sorted(ahead, key=lambda answer: answer.id or 0))
-        self._skipped.update(answer.query_id for answer in ahead)
-        self._answers_ahead.clear()
+    def _hear(self) -> None:
+        if not self._replays:
+            for answer in self.store.not_taken_by(self.run):
+                self._waiting.setdefault(answer.id, (answer, None))
 
-    def _was_skipped(self, answer: Answer) -> bool:
-        """Whether an oracle that was asked before the state answers what was skipped."""
-        left = self._skipped[answer.query_id]
-        self._skipped[answer.query_id] = max(0, left - 1)
-        return left > 0
-
-    def _count(self, answers: Sequence[Answer]) -> None:
-        self._arrived.extend(answers)
-        self._taken += len(answers)
-        self.answered += _standing(answers)
-
-    def _store(self, queries: Sequence[Query]) -> list[Query]:
-        """With their ids; what the store holds from before an interruption is not stored again."""
-        again = list(self._queries_ahead)[: len(queries)]
-        if not all(map(_same_segments, queries, again)):
+    def _tell_difference(self, query: Query) -> None:
+        if not self._differs:
             log.warning(
-                "query %d in %s is not what is asked again after the checkpoint, as on another machine or with other "
-                "versions: the run goes on with what was asked and answered then, but not bit for bit",
-                again[0].id,
+                "query %d in %s is not what is asked now, as on another machine, with other versions or options, or "
+                "where an environment starts anew: the run goes on with what was asked and answered then, but not bit "
+                "for bit",
+                query.id,
                 self.store.location,
             )
-            self.skip_ahead()
-            return []
-        for _ in again:
-            self._queries_ahead.popleft()
-        return again + self.store.add_queries(queries[len(again) :])
+        self._differs = True
+
+
+def replay_state(store: PreferenceStore) -> State:
+    """The state that an elicitation on this store began with, so that another one repeats it to the end.
+
+    It takes what was taken then, and hears nothing else. Where several runs used the store, it is that of the run that
+    took the most answers.
+
+    Raises:
+        UserError: no run has taken an answer from it.
+    """
+    runs = store.runs()
+    if not runs:
+        raise UserError(
+            f"{store.location} says of no answer when a run took it, so there is nothing to replay; "
+            "--store trains on its answers"
+        )
+    run = max(runs, key=lambda each: runs[each])
+    return {
+        "run": run,
+        "asked": [query_id for query_id, env_steps in store.asked_by(run).items() if env_steps == 0],
+        "taken": [answer_id for answer_id, env_steps in store.taken_by(run).items() if env_steps == 0],
+        "replays": True,
+    }
 
 
 def _standing(answers: Iterable[Answer]) -> int:
     """How many answers there are, one that takes the place of another counting as that one."""
     return sum(answer.supersedes is None for answer in answers)
-
-
-def _unanswered(queries: Iterable[Query], answers: Iterable[Answer]) -> list[Query]:
-    answered = {answer.query_id for answer in answers}
-    return [query for query in queries if query.id not in answered]
 
 
 def _same_segments(query: Query, other: Query) -> bool:

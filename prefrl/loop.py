@@ -19,10 +19,10 @@ import numpy as np
 from prefrl.agent import Agent
 from prefrl.checkpoint import State, global_random_state, load_global_random_state
 from prefrl.config import TrainConfig
-from prefrl.elicitation import Elicitation
+from prefrl.elicitation import Elicitation, replay_state
 from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
-from prefrl.oracles import Oracle
+from prefrl.oracles import Nobody, Oracle
 from prefrl.oracles.synthetic import SyntheticOracle, true_return
 from prefrl.preferences import PreferenceStore
 from prefrl.queries import Query, most_disputed, pair_up
@@ -51,12 +51,14 @@ class IterationReport:
     metrics: dict[str, float]  # by the column names of metrics.csv; NaN where there was nothing to measure
 
 
-def make_oracle(config: TrainConfig, rng: np.random.Generator) -> Oracle:
+def make_oracle(config: TrainConfig, seed: int) -> Oracle:
     """The oracle a resolved configuration asks for."""
+    if config.replay is not None:
+        return Nobody()
     task = config.environment().task
     score = task.judge if task and config.oracle.score == "judge" and task.judge else true_return
     return SyntheticOracle(
-        score, config.oracle.error_rate, config.oracle.tie_margin, rng=rng, labeller=config.oracle.score
+        score, config.oracle.error_rate, config.oracle.tie_margin, seed=seed, labeller=config.oracle.score
     )
 
 
@@ -112,8 +114,12 @@ class PreferenceLoop:
                 seed=config.seed,
             )
             self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
-            oracle = oracle or make_oracle(config, np.random.default_rng(oracle_seed))
-            self.elicitation = Elicitation(store, oracle, state["elicitation"] if state else None)
+            oracle = oracle or make_oracle(config, int(oracle_seed.generate_state(1)[0]))
+            if state is not None:
+                asked_before: State | None = state["elicitation"]
+            else:
+                asked_before = replay_state(store) if config.replay else None
+            self.elicitation = Elicitation(store, oracle, asked_before)
             self.trainer.comparisons.extend(self.elicitation.take())
             trained_on = VectorPredictedReward(self.recorder, self.ensemble)
         self._trained_on = trained_on
@@ -160,16 +166,13 @@ class PreferenceLoop:
         load_global_random_state(state["random"])
 
     def _restart_episodes(self, state: State) -> None:
-        """Where the environments cannot restore their state: new episodes, and what was asked since counts as asked."""
+        """Where the environments cannot restore their state: new episodes."""
         log.warning(
             "%s has no state to restore: its episodes start anew, so the run goes on, but not bit for bit",
             self.config.task,
         )
         self.recorder.env_steps = state["recorder"]["env_steps"]
         self.agent.restart_episodes(self.recorder.env_steps)
-        if self.elicitation is not None and self.trainer is not None:
-            self.elicitation.skip_ahead()
-            self.trainer.comparisons.extend(self.elicitation.take())
 
     def iterations(self) -> Iterator[IterationReport]:
         """Run to the configured number of steps, one report per iteration."""
@@ -260,14 +263,14 @@ class PreferenceLoop:
     def _ask(self, queries: list[Query]) -> None:
         assert self.elicitation is not None
         with self.clock.stage("label"):
-            self.elicitation.ask(queries)
+            self.elicitation.ask(queries, self.agent.env_steps)
 
     def _take_answers(self) -> None:
         """Those that have come in by now, to whatever was asked; the policy waits for none."""
         assert self.elicitation is not None
         assert self.trainer is not None
         with self.clock.stage("label"):
-            self.trainer.comparisons.extend(self.elicitation.collect())
+            self.trainer.comparisons.extend(self.elicitation.collect(self.agent.env_steps))
 
     def _update_observation_statistics(self, rollout: Rollout) -> None:
         self._moments.update(rollout.observations)

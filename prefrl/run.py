@@ -17,6 +17,7 @@ import numpy as np
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
 from prefrl.config import TrainConfig, config_from_json
+from prefrl.elicitation import replay_state
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import NumericalError, UserError
 from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
@@ -64,7 +65,16 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
         play_one_episode(spec)
     if config.store:
         PreferenceStore(config.store, task=config.task).close()
+    if config.replay is not None:
+        with _replayed(config.replay, config.task) as source:
+            replay_state(source)
     return _carry_out(config, RunDirectory(config), on_progress, None)
+
+
+def _replayed(location: str, task: str) -> PreferenceStore:
+    if "://" not in location and not Path(location).is_file():
+        raise UserError(f"{location} does not exist; give --replay the preferences.db of a run")
+    return PreferenceStore(location, task=task)
 
 
 def play_one_episode(spec: EnvironmentSpec) -> None:
@@ -201,6 +211,9 @@ class _Run:
         self._metrics = MetricsWriter(self.path, reached)
         location = config.store or self.path / "preferences.db"
         self._store = PreferenceStore(location, task=config.task) if config.feedback != "none" else None
+        if self._store is not None and config.replay is not None and state is None:
+            with _replayed(config.replay, config.task) as source:
+                self._store.add_rows(source.rows())
         self._loop = PreferenceLoop(config, self._store, state=state["loop"] if state else None)
         self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
         self._milestones = {percent: share for percent, share in MILESTONES.items() if reached < share * config.steps}

@@ -124,7 +124,11 @@ def _exists(path: Path, name: str) -> str:
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    public = dataclasses.replace(config, store=config.store and without_password(config.store))
+    public = dataclasses.replace(
+        config,
+        store=config.store and without_password(config.store),
+        replay=config.replay and without_password(config.replay),
+    )
     return {
         "task": config.task,
         "seed": config.seed,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from prefrl.dataset import Dataset, export_dataset, import_dataset, read_dataset
 from prefrl.dataset.contents import to_rows
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore, Ranking, Rows
+from prefrl.preferences import Answer, Moment, PreferenceStore, Ranking, Rows
 from prefrl.queries import Query
 from prefrl.reward_model import RewardEnsemble
 from prefrl.segments import Segment
@@ -71,7 +71,7 @@ def write(folder: Path, files: Files) -> Path:
 
 
 def make_run(run: Path) -> None:
-    """Two queries of two and one of three; an undone answer, an equal one, can't tell, a ranking of three."""
+    """Two queries of two and one of three; an undone answer, an equal one, can't tell, a ranking of three; two runs."""
     run.mkdir()
     with PreferenceStore(run / "preferences.db", task="hopper-backflip") as store:
         shared = make_segment(0)
@@ -91,6 +91,9 @@ def make_run(run: Path) -> None:
                 make_answer(three.id, ((2,), (0, 1))),
             ]
         )
+        store.record_asked([1, 2], Moment("f00d", 8192))
+        store.record_asked([1], Moment("beef", 0))
+        store.record_taken([1, 2], Moment("f00d", 16384))
     RewardEnsemble(11, 3, hidden=(4, 4)).save(run / "predictor.safetensors")
     (run / "metrics.csv").write_text(METRICS)
     options = {"oracle": {"error_rate": 0.1}}

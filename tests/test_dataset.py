@@ -41,7 +41,7 @@ from hypothesis.extra import numpy as hnp
 from prefrl.cli import main
 from prefrl.dataset import exchange, export_dataset, import_dataset, read_dataset
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore, Ranking
+from prefrl.preferences import Answer, Moment, PreferenceStore, Ranking
 from prefrl.preferences.schema import TABLES
 from prefrl.queries import Query
 from prefrl.reward_model import RewardEnsemble
@@ -121,6 +121,10 @@ def fill(path: Path, cases: list[tuple[Query, list[Answer]]], task: str | None) 
                 supersedes = before if answer.supersedes else None
                 (stored,) = store.add_answers([replace(answer, query_id=query.id or 0, supersedes=supersedes)])
                 before = stored.id
+        for run, number in (("a", 2), ("0123456789abcdef", 3)):
+            store.record_asked([query.id or 0 for query in store.queries()][::number], Moment(run, 2**40))
+            taken = [answer.id or 0 for answer in store.answers(include_superseded=True)]
+            store.record_taken(taken[::number], Moment(run, number))
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -149,6 +153,7 @@ def test_ids_with_gaps_and_segments_of_several_versions_and_tasks_come_back(run:
         database,
         "UPDATE segments SET id = id + 100 WHERE id = 5",
         "UPDATE query_segments SET segment_id = segment_id + 100 WHERE segment_id = 5",
+        "DELETE FROM taken",
         "UPDATE segments SET mujoco_version = '3.1.0', task = 'hopper' WHERE id = 1",
         "UPDATE answers SET id = id + 70 WHERE id > 2",
     )
@@ -157,6 +162,19 @@ def test_ids_with_gaps_and_segments_of_several_versions_and_tasks_come_back(run:
     export_dataset(run, tmp_path / "out")
     import_dataset(tmp_path / "out", tmp_path / "imported.db")
     assert rows_of(tmp_path / "imported.db") == before
+
+
+def test_a_folder_from_before_runs_were_noted_is_read(out: Path, tmp_path: Path) -> None:
+    for name, column in (("queries.jsonl", "asked"), ("answers.jsonl", "taken")):
+        lines = [json.loads(line) for line in (out / name).read_text().splitlines()]
+        for line in lines:
+            del line[column]
+        (out / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (out / "dataset.json").write_text((out / "dataset.json").read_text().replace('"version": 2', '"version": 1'))
+    (out / "SHA256SUMS").write_bytes(reseal(contents(out))["SHA256SUMS"])
+    import_dataset(out, tmp_path / "imported.db")
+    rows = rows_of(tmp_path / "imported.db")
+    assert rows == {**example().rows, "asked": [], "taken": []}
 
 
 def test_an_imported_store_goes_on(out: Path, tmp_path: Path) -> None:
@@ -372,7 +390,7 @@ def change(out: Path, file: str, edit: Callable[[bytes], bytes]) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "complaint"),
     [
-        ("dataset.json", '"version": 1', '"version": 2', "has version 2, this prefrl reads 1; upgrade prefrl"),
+        ("dataset.json", '"version": 2', '"version": 3', "has version 3, this prefrl reads 1 to 2; upgrade prefrl"),
         ("dataset.json", '"answers": 5', '"answers": 6', "holds 5 answers where dataset.json says 6"),
         ("dataset.json", '"array_files": 3', '"array_files": 999999999', "cannot read"),
         ("dataset.json", '"array_files": 3', '"array_files": 2', "5 segments do not have arrays of their own each"),
@@ -385,6 +403,8 @@ def change(out: Path, file: str, edit: Callable[[bytes], bytes]) -> None:
         ("queries.jsonl", "[1, 2]", "[1]", "queries.jsonl line 1: segments [1]"),
         ("queries.jsonl", "[1, 2]", "[" * 100_000, "queries.jsonl line 1"),
         ("answers.jsonl", '"query_id": 1', '"query_id": 9', "answer 1 is to query 9, which is not there"),
+        ("queries.jsonl", '"f00d": 8192', '"f00d": 8192.5', "queries.jsonl line 1: asked f00d 8192.5"),
+        ("answers.jsonl", '"f00d": 16384', '"../f00d": 1', "answers.jsonl line 1: taken ../f00d"),
         ("answers.jsonl", '"ranking": "0>1"', '"ranking": "__import__"', "answer 1: ranking '__import__' is neither"),
         ("answers.jsonl", '"ranking": "0>1"', '"ranking": "0>1>2"', "answer 1 ranks 0>1>2, its query has 2 segments"),
         ("answers.jsonl", '"supersedes": 1', '"supersedes": 3', "answer 2 supersedes 3, no standing answer"),

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from stores import make_answer, make_query
 
-from prefrl.elicitation import Answered, Elicitation
+from prefrl.elicitation import Answered, Elicitation, replay_state
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore
+from prefrl.oracles import Nobody
+from prefrl.preferences import Answer, Moment, PreferenceStore
 from prefrl.queries import Query
 
 
@@ -32,17 +33,11 @@ class Labellers:
         answers, self.answers = self.answers, []
         return answers
 
-    def state(self) -> dict[str, Any]:
-        return {"waiting": list(self.waiting)}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.waiting = list(state["waiting"])
-
 
 def ask(elicitation: Elicitation, seed: int) -> Answered:
-    """One more query; whatever was answered by then."""
-    elicitation.ask([make_query(seed)])
-    return elicitation.collect()
+    """One more query, after 100 steps more; whatever was answered by then."""
+    elicitation.ask([make_query(seed)], 100 * (seed + 1))
+    return elicitation.collect(100 * (seed + 1))
 
 
 def told(answered: Answered) -> list[tuple[int | None, int | None, str]]:
@@ -97,13 +92,14 @@ def test_what_is_asked_again_after_an_interruption_is_found_and_not_stored_twice
 
 def test_half_of_a_step_s_queries_and_answers_may_be_stored(store: PreferenceStore) -> None:
     state, _ = interrupted_after(store, state_at=2, asked=2)
-    store.add_queries([make_query(2)])
+    store.add_queries([make_query(2)], Moment(state["run"], 300))
     store.add_answers([make_answer(2, labeller="ann")])
     resumed = Elicitation(store, Labellers(), state)
     resumed.take()
-    resumed.ask([make_query(2), make_query(3)])
-    assert told(resumed.collect()) == [(3, 2, "ann"), (4, 2, "bob")]
+    resumed.ask([make_query(2), make_query(3)], 300)
+    assert told(resumed.collect(300)) == [(3, 2, "ann")]
     assert [query.id for query in store.queries()] == [1, 2, 3, 4]
+    assert told(ask(resumed, 4)) == [(4, 3, "ann"), (5, 3, "bob"), (6, 4, "ann"), (7, 4, "bob")]
 
 
 def test_other_questions_than_before_the_interruption_are_told_and_nothing_is_lost(
@@ -113,26 +109,88 @@ def test_other_questions_than_before_the_interruption_are_told_and_nothing_is_lo
     resumed = Elicitation(store, Labellers(), state)
     resumed.take()
     with caplog.at_level(logging.WARNING, "prefrl"):
-        answered = ask(resumed, 99)
-    assert "query 3 in" in caplog.text
-    assert "not bit for bit" in caplog.text
-    before = [line for each in later for line in told(each)]
-    assert told(answered) == [*before, (7, 4, "ann"), (8, 4, "bob")], "query 4 had no answer yet, so it is asked again"
-    assert (resumed.asked, resumed.answered) == (4, 8)
-    ask(resumed, 5)
-    assert told(ask(resumed, 6)) == [(9, 5, "ann"), (10, 5, "bob")], "new again"
+        again = [ask(resumed, 99), ask(resumed, 100)]
+    assert caplog.text.count("query 3 in") == caplog.text.count("not bit for bit") == 1, "told once"
+    assert [told(each) for each in again] == [[line for each in later for line in told(each)], []]
+    assert told(ask(resumed, 101)) == [(7, 4, "ann"), (8, 4, "bob")], "query 4 had no answer, so it was asked again"
+    assert (resumed.asked, resumed.answered) == (5, 8)
+    assert store.asked_by(resumed.run) == {1: 100, 2: 200, 3: 10_000, 4: 10_100, 5: 10_200}, "as it is in this life"
 
 
-def test_an_oracle_s_late_answers_count_once_after_a_second_interruption_too(store: PreferenceStore) -> None:
-    state, _ = interrupted_after(store, state_at=2, asked=3)  # query 2 is answered, but not yet in the state
+def test_what_is_asked_later_than_before_the_interruption_resumes_once_more(store: PreferenceStore) -> None:
+    """As where the run is told to go on further, so that the labels spread over more steps."""
+    state, _ = interrupted_after(store, state_at=2, asked=4)
     resumed = Elicitation(store, Labellers(), state)
     resumed.take()
-    resumed.skip_ahead()
-    resumed.take()
+    assert told(resumed.collect(900)) == [(3, 2, "ann"), (4, 2, "bob")], "the others wait for their query"
     again = Elicitation(store, Labellers(), resumed.state())
+    assert (again.asked, again.answered) == (2, 4)
     again.take()
-    assert told(ask(again, 7)) == [(5, 3, "ann"), (6, 3, "bob")]
-    assert store.counts()["answers"] == 6
+    again.ask([make_query(2)], 1000)
+    assert told(again.collect(1000)) == [(5, 3, "ann"), (6, 3, "bob")]
+
+
+# People answer straight into the store.
+
+
+def test_people_are_heard_whenever_they_answer(store: PreferenceStore) -> None:
+    elicitation = Elicitation(store, Nobody())
+    assert ask(elicitation, 0) == ask(elicitation, 1) == []
+    store.add_answers([make_answer(2), make_answer(1)])
+    assert told(elicitation.collect(300)) == [(1, 2, "ann"), (2, 1, "ann")]
+    assert elicitation.collect(400) == []
+    store.add_answers([make_answer(2, "right", supersedes=1)])
+    assert told(elicitation.collect(500)) == [(3, 2, "ann")]
+    assert elicitation.answered == 2
+    assert store.taken_by(elicitation.run) == {1: 300, 2: 300, 3: 500}
+
+
+def test_people_may_answer_while_nobody_trains(store: PreferenceStore) -> None:
+    """What was taken after the checkpoint comes at its step again, what nobody has taken as soon as it was asked."""
+    first = Elicitation(store, Nobody())
+    ask(first, 0)
+    state = first.state()
+    ask(first, 1)
+    store.add_answers([make_answer(1)])
+    assert told(first.collect(250)) == [(1, 1, "ann")]
+    store.add_answers([make_answer(1, labeller="bob"), make_answer(2, labeller="bob")])
+    resumed = Elicitation(store, Nobody(), state)
+    assert resumed.take() == []
+    assert told(resumed.collect(150)) == [(2, 1, "bob")]
+    assert told(ask(resumed, 1)) == [(3, 2, "bob")]
+    assert told(resumed.collect(250)) == [(1, 1, "ann")]
+
+
+def test_runs_on_one_store_take_only_answers_to_what_they_asked(store: PreferenceStore) -> None:
+    one, other = Elicitation(store, Nobody()), Elicitation(store, Nobody())
+    one.ask([make_query(0)], 100)
+    other.ask([make_query(1)], 200)
+    store.add_answers([make_answer(1), make_answer(2)])
+    assert told(one.collect(300)) == [(1, 1, "ann")]
+    assert told(other.collect(300)) == [(2, 2, "ann")]
+    assert store.runs() == {one.run: 1, other.run: 1}
+
+
+def test_a_run_is_repeated_from_its_store(store: PreferenceStore) -> None:
+    store.add_queries([make_query(7)])
+    store.add_answers([make_answer(1)])
+    Elicitation(store, Labellers())  # another run, which took less
+    elicitation = Elicitation(store, Labellers())
+    before = [elicitation.take(), *(ask(elicitation, seed) for seed in range(4))]
+    repeated = Elicitation(store, Nobody(), replay_state(store))
+    again = [repeated.take(), *(ask(repeated, seed) for seed in range(4))]
+    assert [told(each) for each in again] == [told(each) for each in before]
+    assert sum(map(len, again)) == 7
+
+
+def test_a_store_that_no_run_took_from_cannot_be_repeated(store: PreferenceStore) -> None:
+    store.add_queries([make_query(0)])
+    store.add_answers([make_answer(1)])
+    with pytest.raises(UserError, match=r"says of no answer when a run took it.*--store trains on its answers"):
+        replay_state(store)
+
+
+# What a store held before.
 
 
 def test_a_store_that_began_with_an_undo_resumes_on_the_same_answers(store: PreferenceStore) -> None:
@@ -159,6 +217,6 @@ def test_a_store_that_lost_something_is_refused(store: PreferenceStore, tmp_path
     state, _ = interrupted_after(store, state_at=3, asked=3)
     with (
         PreferenceStore(tmp_path / "other.db") as other,
-        pytest.raises(UserError, match=r"0 queries and 0 answers, the checkpoint knows of 3 and 4; restore"),
+        pytest.raises(UserError, match=r"0 queries and 0 answers, but not all of the 3 and 4 that .*; restore"),
     ):
         Elicitation(other, Labellers(), state)

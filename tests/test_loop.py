@@ -17,6 +17,7 @@ from prefrl.config import OracleOptions, QueryOptions, TrainConfig
 from prefrl.evaluation import evaluate
 from prefrl.label_schedule import labels_wanted
 from prefrl.loop import IterationReport, PreferenceLoop
+from prefrl.oracles import Nobody
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import Answer, PreferenceStore
 from prefrl.queries import Query
@@ -120,7 +121,7 @@ def test_rung_3_the_whole_loop_finds_the_optimum_without_seeing_a_reward(
 @pytest.mark.parametrize("seed", range(2))
 def test_an_oracle_that_prefers_the_opposite_teaches_the_opposite(make_loop: MakeLoop, seed: int) -> None:
     """So nothing of the true reward reaches the policy by another way."""
-    oracle = SyntheticOracle(lambda segment: -segment.true_return, rng=np.random.default_rng(0))
+    oracle = SyntheticOracle(lambda segment: -segment.true_return, seed=0)
     loop = make_loop("probes/Observation-v0", 14, oracle, labels=160, seed=seed)
     finish(loop)
     assert mean_reward(loop) < -0.9
@@ -189,7 +190,7 @@ def test_nothing_is_learnt_before_the_first_answers(make_loop: MakeLoop) -> None
             super().submit(queries)
 
     weights: list[Any] = []
-    loop = make_loop("probes/Observation-v0", 6, Watching(rng=np.random.default_rng(0)))
+    loop = make_loop("probes/Observation-v0", 6, Watching(seed=0))
     untrained = [p.detach().clone() for p in loop.agent._ppo.policy.parameters()]
     finish(loop)
     assert all((a == b).all() for a, b in zip(untrained, weights[0], strict=True))
@@ -219,14 +220,7 @@ def test_stored_segments_of_a_task_hold_the_exact_states(make_loop: MakeLoop) ->
 
 
 def test_the_policy_waits_for_nobody(make_loop: MakeLoop) -> None:
-    class Silent:
-        def submit(self, queries: Sequence[Query]) -> None:
-            pass
-
-        def collect(self) -> list[Answer]:
-            return []
-
-    loop = make_loop("probes/Observation-v0", 5, Silent())
+    loop = make_loop("probes/Observation-v0", 5, Nobody())
     reports = finish(loop)
     assert (loop.labels_asked, loop.labels_answered) == (80, 0)
     assert np.isnan(reports[-1].metrics["fit/train_loss"])
@@ -237,7 +231,7 @@ def test_the_policy_waits_for_nobody(make_loop: MakeLoop) -> None:
 def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
     class Slow(SyntheticOracle):
         def __init__(self) -> None:
-            super().__init__(rng=np.random.default_rng(0))
+            super().__init__(seed=0)
             self.shelf: list[list[Answer]] = [[]] * 3
 
         def collect(self) -> list[Answer]:

@@ -27,7 +27,7 @@ from stores import (
 )
 
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore, Ranking, migrations, ranking_from_text, ranking_to_text
+from prefrl.preferences import Answer, Moment, PreferenceStore, Ranking, migrations, ranking_from_text, ranking_to_text
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
@@ -507,7 +507,7 @@ def test_answers_survive_kill_mid_write(database: Database) -> None:
 
 def test_meta_says_what_the_database_is(store: PreferenceStore, database: Database) -> None:
     meta = dict(database.read("SELECT key, value FROM meta"))
-    assert (meta["schema_version"], meta["task"]) == ("1", "hopper")
+    assert (meta["schema_version"], meta["task"]) == ("2", "hopper")
     assert set(meta) == {"schema_version", "task", "mujoco_version", "created"}
 
 
@@ -554,12 +554,12 @@ def test_a_database_of_another_program_is_refused_and_untouched(database: Databa
 def test_a_newer_schema_is_refused_and_untouched(database: Database) -> None:
     PreferenceStore(database.location).close()
     database.tamper("UPDATE meta SET value = '9' WHERE key = 'schema_version'")
-    assert_refused_and_untouched(database, "schema version 9, newer than 1.* upgrade prefrl")
+    assert_refused_and_untouched(database, "schema version 9, newer than 2.* upgrade prefrl")
 
 
 def test_a_store_that_lost_a_table_is_refused_and_untouched(database: Database) -> None:
     PreferenceStore(database.location).close()
-    database.tamper("DROP TABLE answers")
+    database.tamper("DROP TABLE taken")
     assert_refused_and_untouched(database, "damaged")
 
 
@@ -634,12 +634,31 @@ def test_a_query_that_lost_a_segment_is_refused_on_loading(store: PreferenceStor
         store.queries()
 
 
+# What a run did, by its steps
+
+
+def test_a_run_s_steps_are_noted_and_noted_again(store: PreferenceStore) -> None:
+    store.add_queries([make_query(0), make_query(1)], Moment("a", 100))
+    store.add_queries([make_query(2)], Moment("a", 50))
+    store.add_answers([make_answer(2), make_answer(1), make_answer(3)])
+    assert store.asked_by("a") == {3: 50, 1: 100, 2: 100}
+    assert list(store.asked_by("a")) == [3, 1, 2]
+    assert (store.asked_by("b"), store.taken_by("a"), store.runs()) == ({}, {}, {})
+    store.record_taken([3, 1], Moment("a", 2**40))
+    store.record_taken([3], Moment("a", 70))
+    store.record_taken([3], Moment("b", 0))
+    assert list(store.taken_by("a").items()) == [(3, 70), (1, 2**40)]
+    assert [answer.id for answer in store.not_taken_by("a")] == [2]
+    assert store.not_taken_by("b") == [], "it asked nothing"
+    assert store.runs() == {"a": 2, "b": 1}
+
+
 # Migration
 
 
 @pytest.fixture
 def from_version_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if answers had got a column in version 2, and a table had come in version 3."""
+    """As if answers had got a column in a later version, and a table had come in the one after."""
 
     def add_column(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE answers ADD COLUMN screen TEXT DEFAULT 'unknown'")
@@ -647,7 +666,7 @@ def from_version_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def add_table(connection: sa.Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE screens (name TEXT)")
 
-    monkeypatch.setattr(migrations, "MIGRATIONS", (add_column, add_table))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, add_column, add_table))
 
 
 @pytest.fixture
@@ -657,6 +676,9 @@ def of_version_1(database: Database) -> Database:
         (query,) = store.add_queries([make_query()])
         (answer,) = store.add_answers([make_answer(query.id)])
         store.add_answers([make_answer(query.id, "right", supersedes=answer.id)])
+    for table in ("taken", "asked"):  # came in version 2
+        database.tamper(f"DROP TABLE {table}")
+    database.tamper("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
     return database
 
 
@@ -670,19 +692,19 @@ def copies(database: Database) -> list[str]:
 def test_an_older_database_is_brought_up_to_date_and_a_copy_kept(
     of_version_1: Database, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with PreferenceStore(of_version_1.location) as store:
-        before = (store.answers(include_superseded=True), store.queries())
     rows = of_version_1.read("SELECT * FROM answers ORDER BY id")
+    shown = of_version_1.read("SELECT * FROM query_segments ORDER BY query_id, position")
     request.getfixturevalue("from_version_1")
     with PreferenceStore(of_version_1.location, task="hopper") as store:
-        assert store.answers(include_superseded=True) == before[0]
-        assert_same_queries(store.queries(), before[1])
+        assert [answer.choice for answer in store.answers(include_superseded=True)] == ["left", "right"]
+        assert_same_queries(store.queries(), [make_query().with_id(1)])
         assert len(store.add_answers([make_answer(1)])) == 1
-    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("3",)]
+    assert of_version_1.read("SELECT * FROM query_segments ORDER BY query_id, position") == shown
+    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("4",)]
     assert of_version_1.read("SELECT screen FROM answers WHERE id = 1") == [("unknown",)]
     kept = copies(of_version_1)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{of_version_1.location} had schema version 1 and has 3 now; as it was it is kept in "
+        f"{of_version_1.location} had schema version 1 and has 4 now; as it was it is kept in "
         + (", ".join(kept) if not isinstance(of_version_1, SqliteFile) else str(of_version_1.path.with_name(kept[0])))
     ]
     if isinstance(of_version_1, SqliteFile):
@@ -695,6 +717,17 @@ def test_an_older_database_is_brought_up_to_date_and_a_copy_kept(
         assert of_version_1.read("SELECT * FROM answers_version_1 ORDER BY id") == rows
     PreferenceStore(of_version_1.location).close()
     assert copies(of_version_1) == kept, "migrated once"
+
+
+def test_a_run_goes_on_in_a_database_from_before_runs_were_noted(of_version_1: Database) -> None:
+    with PreferenceStore(of_version_1.location, task="hopper") as store:
+        assert store.runs() == {}
+        store.record_asked([1], Moment("f00d", 0))
+        assert [answer.id for answer in store.not_taken_by("f00d")] == [1, 2]
+        store.record_taken([1, 2], Moment("f00d", 0))
+        assert (store.runs(), store.not_taken_by("f00d")) == ({"f00d": 2}, [])
+        with pytest.raises(sa.exc.IntegrityError):
+            store.record_taken([3], Moment("f00d", 0))
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(

@@ -7,14 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import probes  # noqa: F401  registers its environments
 import pytest
-import safetensors.numpy
 import torch
-from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
+from tiny_runs import LABELS, STEPS, Killed, answers_of, assert_same, killed_at, metrics_of, tiny
 
 from prefrl.config import TrainConfig
 from prefrl.errors import NumericalError, UserError
@@ -24,49 +21,9 @@ from prefrl.rollouts import Rollout
 from prefrl.run import Progress, resume, train
 
 
-class Killed(Exception):
-    pass
-
-
-def killed_at(env_steps: int) -> Any:
-    """A progress callback that ends the run with a traceback, before the checkpoint of that iteration."""
-
-    def on_progress(progress: Progress) -> None:
-        if progress.env_steps >= env_steps:
-            raise Killed
-
-    return on_progress
-
-
 def interrupt(config: TrainConfig, at: int) -> None:
     with pytest.raises(Killed):
         train(config, killed_at(at))
-
-
-def answers_of(path: Path) -> list[tuple[Any, ...]]:
-    with PreferenceStore(path / "preferences.db") as store:
-        shown = [
-            (query.id, *(segment.observations.tobytes() for segment in query.segments)) for query in store.queries()
-        ]
-        return [*shown, *((answer.id, answer.query_id, answer.ranking) for answer in store.answers())]
-
-
-def weights_of(path: Path) -> dict[str, np.ndarray]:
-    policy = PPO.load(path / "policy.zip", device="cpu").policy.state_dict()
-    found = {name: tensor.numpy() for name, tensor in policy.items()}
-    if (path / "predictor.safetensors").exists():
-        found |= safetensors.numpy.load_file(path / "predictor.safetensors")
-    return found
-
-
-def assert_same(path: Path, other: Path) -> None:
-    assert untimed_metrics_of(path) == untimed_metrics_of(other)
-    if (path / "preferences.db").exists():
-        assert answers_of(path) == answers_of(other)
-    weights, others = weights_of(path), weights_of(other)
-    assert weights.keys() == others.keys()
-    for name, weight in weights.items():
-        np.testing.assert_array_equal(weight, others[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from stores import Databases, PostgresqlDatabases, mounted
-from test_resume import assert_same
-from tiny_runs import tiny
+from tiny_runs import assert_same, tiny
 
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore

@@ -7,9 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
+from stable_baselines3 import PPO
+
 from prefrl.agent import PPOOptions
 from prefrl.config import OracleOptions, QueryOptions, TrainConfig
+from prefrl.preferences import PreferenceStore
 from prefrl.reward_training import RewardOptions
+from prefrl.run import Progress
 
 STEPS = 8 * 256
 LABELS = 40
@@ -44,3 +50,46 @@ def metrics_of(run_dir: Path) -> list[dict[str, str]]:
 def untimed_metrics_of(run_dir: Path) -> list[dict[str, str]]:
     """Rows of metrics.csv without what differs from one run to the next."""
     return [{name: value for name, value in row.items() if not name.startswith(TIMES)} for row in metrics_of(run_dir)]
+
+
+class Killed(Exception):
+    """By `killed_at`."""
+
+
+def killed_at(env_steps: int) -> Any:
+    """A progress callback that ends the run with a traceback, before the checkpoint of that iteration."""
+
+    def on_progress(progress: Progress) -> None:
+        if progress.env_steps >= env_steps:
+            raise Killed
+
+    return on_progress
+
+
+def answers_of(path: Path) -> list[tuple[Any, ...]]:
+    """What the run asked and what was answered."""
+    with PreferenceStore(path / "preferences.db") as store:
+        shown = [
+            (query.id, *(segment.observations.tobytes() for segment in query.segments)) for query in store.queries()
+        ]
+        return [*shown, *((answer.id, answer.query_id, answer.ranking) for answer in store.answers())]
+
+
+def weights_of(path: Path) -> dict[str, np.ndarray]:
+    """Of the policy, and of the predictor if there is one."""
+    policy = PPO.load(path / "policy.zip", device="cpu").policy.state_dict()
+    found = {name: tensor.numpy() for name, tensor in policy.items()}
+    if (path / "predictor.safetensors").exists():
+        found |= safetensors.numpy.load_file(path / "predictor.safetensors")
+    return found
+
+
+def assert_same(path: Path, other: Path) -> None:
+    """Metrics, answers and weights of two runs, bit for bit."""
+    assert untimed_metrics_of(path) == untimed_metrics_of(other)
+    if (path / "preferences.db").exists():
+        assert answers_of(path) == answers_of(other)
+    weights, others = weights_of(path), weights_of(other)
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(weight, others[name], err_msg=name)

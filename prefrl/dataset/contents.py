@@ -20,6 +20,8 @@ DAMAGED = "the data is damaged; get it again from where it came from"
 
 Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]  # as wide as every database's integer column
 WideInteger = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
+# By run, a key of hexadecimal digits: its environment steps when it asked a query, or took an answer.
+Steps = dict[Annotated[str, pydantic.Field(pattern="^[0-9a-f]{1,64}$")], WideInteger]
 FACTS = ("id", "task", "mujoco_version", "env_steps", "true_return")  # of a segment, beside its arrays
 
 
@@ -47,6 +49,7 @@ class QueryLine(Line):
 
     created_at: float  # unix seconds
     segments: Annotated[tuple[Id, ...], pydantic.Field(min_length=2)]  # in on-screen order
+    asked: Steps = pydantic.Field(default_factory=dict)
 
 
 class AnswerLine(Line):
@@ -59,6 +62,7 @@ class AnswerLine(Line):
     answered_at: float  # unix seconds
     replays: Annotated[int, pydantic.Field(ge=0, lt=2**31)]
     supersedes: Id | None
+    taken: Steps = pydantic.Field(default_factory=dict)
 
     def answer(self) -> Answer:
         """As the oracles make it.
@@ -122,18 +126,30 @@ def from_rows(rows: Rows, task: str | None, where: str) -> Dataset:
     for link in rows["query_segments"]:
         shown.setdefault(link["query_id"], []).append(link["segment_id"])
     segments = [{fact: row[fact] for fact in FACTS} | places[row["id"]] for row in rows["segments"]]
-    queries = [row | {"segments": tuple(shown.get(row["id"], ()))} for row in rows["queries"]]
+    asked, taken = _steps(rows["asked"], "query_id"), _steps(rows["taken"], "answer_id")
+    queries = [
+        row | {"segments": tuple(shown.get(row["id"], ())), "asked": asked.get(row["id"], {})}
+        for row in rows["queries"]
+    ]
+    answers = [row | {"taken": taken.get(row["id"], {})} for row in rows["answers"]]
     dataset = Dataset(
         task,
         [parse(SegmentLine, row, f"{where}: segment {row['id']}") for row in segments],
         [parse(QueryLine, row, f"{where}: query {row['id']}") for row in queries],
-        [parse(AnswerLine, row, f"{where}: answer {row['id']}") for row in rows["answers"]],
+        [parse(AnswerLine, row, f"{where}: answer {row['id']}") for row in answers],
         [_stack(alike, where) for alike in layouts.values()],
     )
     check(dataset, where)
     if to_rows(dataset) != rows:
         raise UserError(f"{where}: lengths or on-screen positions do not fit the segments; {DAMAGED}")
     return dataset
+
+
+def _steps(rows: Sequence[Mapping[str, Any]], column: str) -> dict[object, dict[str, int]]:
+    steps: dict[object, dict[str, int]] = {}
+    for row in rows:
+        steps.setdefault(row[column], {})[row["run"]] = row["env_steps"]
+    return steps
 
 
 def _stack(rows: Sequence[Mapping[str, Any]], where: str) -> Arrays:
@@ -148,14 +164,25 @@ def to_rows(dataset: Dataset) -> Rows:
     """The rows of a store that holds it."""
     return {
         "segments": [_segment_row(line, dataset.arrays[line.file - 1]) for line in dataset.segments],
-        "queries": [line.model_dump(exclude={"segments"}) for line in dataset.queries],
+        "queries": [line.model_dump(exclude={"segments", "asked"}) for line in dataset.queries],
         "query_segments": [
             {"query_id": line.id, "position": position, "segment_id": segment_id}
             for line in dataset.queries
             for position, segment_id in enumerate(line.segments)
         ],
-        "answers": [line.model_dump() for line in dataset.answers],
+        "answers": [line.model_dump(exclude={"taken"}) for line in dataset.answers],
+        "asked": _step_rows("query_id", {line.id: line.asked for line in dataset.queries}),
+        "taken": _step_rows("answer_id", {line.id: line.taken for line in dataset.answers}),
     }
+
+
+def _step_rows(column: str, steps: Mapping[int, Mapping[str, int]]) -> list[dict[str, Any]]:
+    rows = [
+        {"run": run, column: each, "env_steps": env_steps}
+        for each, by_run in steps.items()
+        for run, env_steps in by_run.items()
+    ]
+    return sorted(rows, key=lambda row: (row["run"], row[column]))
 
 
 def _segment_row(line: SegmentLine, arrays: Arrays) -> dict[str, object]:

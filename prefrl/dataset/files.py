@@ -21,7 +21,7 @@ from prefrl.dataset.contents import DAMAGED, AnswerLine, Arrays, Dataset, Model,
 from prefrl.errors import UserError
 from prefrl.preferences.arrays import ARRAYS, DTYPES, OPTIONAL_ARRAYS
 
-VERSION = 1
+VERSION = 2  # 1 did not say at which step a run asked and took
 ABOUT, SEGMENTS, QUERIES, ANSWERS = "dataset.json", "segments.jsonl", "queries.jsonl", "answers.jsonl"
 PREDICTOR = "predictor.safetensors"
 CHECKSUMS = "SHA256SUMS"  # of all but the cards, which are the publisher's to edit
@@ -93,8 +93,10 @@ def read_dataset(folder: Path) -> Dataset:
         return [parse(model, text, f"{folder / name} line {i}") for i, text in enumerate(texts, 1) if texts != [b""]]
 
     about = parse(About, read(ABOUT), str(folder / ABOUT))
-    if about.version != VERSION:
-        raise UserError(f"{folder / ABOUT} has version {about.version}, this prefrl reads {VERSION}; upgrade prefrl")
+    if not 1 <= about.version <= VERSION:
+        raise UserError(
+            f"{folder / ABOUT} has version {about.version}, this prefrl reads 1 to {VERSION}; upgrade prefrl"
+        )
     dataset = Dataset(
         about.task,
         read_lines(SEGMENTS, SegmentLine),

@@ -6,14 +6,17 @@ Takes queries.Query as the PreferenceStore returned them, with ids; gives prefer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from prefrl.preferences import Answer
 from prefrl.queries import Query
 
 
 class Oracle(Protocol):
-    """Anything that can be asked and, sooner or later, answers."""
+    """Anything that can be asked and, sooner or later, answers.
+
+    It keeps nothing across an interruption: what it has not answered by then it is asked again.
+    """
 
     def submit(self, queries: Sequence[Query]) -> None:
         """Ask stored queries; returns at once, whether or not they are answered yet."""
@@ -21,8 +24,13 @@ class Oracle(Protocol):
     def collect(self) -> list[Answer]:
         """The answers that have come in since the last call, each once; an empty list if there are none."""
 
-    def state(self) -> dict[str, Any]:
-        """What its later answers depend on, for a checkpoint."""
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
+class Nobody:
+    """Answers nothing: what there is to learn from stands in the store, or comes to it from elsewhere."""
+
+    def submit(self, queries: Sequence[Query]) -> None:
+        """Leave them to others."""
+
+    def collect(self) -> list[Answer]:
+        """None."""
+        return []

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class SyntheticOracle:
         score: of one segment; higher is better. It may look at the whole segment and need not be a sum over steps.
         error_rate: chance that the answer is uniformly random (left or right, never equal), in [0, 1].
         tie_margin: scores this close, in the score's unit, are called equal; an exact tie always is.
-        rng: what errors are drawn from.
+        seed: what errors are drawn from, together with the query's segments: whether it is asked early or late, or
+            again after an interruption, its answer is the same.
         labeller: the name under which the answers are stored.
 
     Raises:
@@ -45,7 +46,7 @@ class SyntheticOracle:
         error_rate: float = 0.0,
         tie_margin: float = 0.0,
         *,
-        rng: np.random.Generator,
+        seed: int,
         labeller: str = "synthetic",
     ) -> None:
         if not 0.0 <= error_rate <= 1.0:
@@ -55,7 +56,7 @@ class SyntheticOracle:
         self.score = score
         self.error_rate = error_rate
         self.tie_margin = tie_margin
-        self.rng = rng
+        self.seed = seed
         self.labeller = labeller
         self._answers: list[Answer] = []
 
@@ -72,15 +73,6 @@ class SyntheticOracle:
         answers, self._answers = self._answers, []
         return answers
 
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint, which is taken when all answers are collected."""
-        assert not self._answers
-        return {"rng": self.rng.bit_generator.state}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
-        self.rng.bit_generator.state = state["rng"]
-
     def _answer(self, query: Query) -> Answer:
         if query.id is None:
             raise UserError(
@@ -92,11 +84,16 @@ class SyntheticOracle:
             raise UserError(
                 f"query {query.id} has scores {scores}; the oracle's score must be finite for every segment"
             )
-        if self.rng.random() < self.error_rate:
-            ranking: Ranking = tuple((int(position),) for position in self.rng.permutation(len(scores)))
-        else:
-            ranking = rank(scores, self.tie_margin)
+        ranking = rank(scores, self.tie_margin)
+        if self.error_rate > 0:
+            rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
+            if rng.random() < self.error_rate:
+                ranking = tuple((int(position),) for position in rng.permutation(len(scores)))
         return Answer(query.id, ranking, self.labeller, shown_at, time.time())
+
+
+def _fingerprint(segment: Segment) -> int:
+    return zlib.crc32(segment.actions.tobytes(), zlib.crc32(segment.observations.tobytes()))
 
 
 def rank(scores: Sequence[float], tie_margin: float = 0.0) -> Ranking:

@@ -16,8 +16,18 @@ import sqlalchemy as sa
 from prefrl.errors import UserError
 from prefrl.preferences import schema
 
+
+def _add_the_runs_steps(connection: sa.Connection) -> None:
+    """What a run of before did is not known; its answers count as those of another run."""
+    for table, column, referred in (("asked", "query_id", "queries"), ("taken", "answer_id", "answers")):
+        connection.exec_driver_sql(
+            f"CREATE TABLE {table} (run TEXT NOT NULL, {column} INTEGER NOT NULL REFERENCES {referred} (id), "
+            f"env_steps BIGINT NOT NULL, PRIMARY KEY (run, {column}))"
+        )
+
+
 # The first takes version 1 to 2, and so on; each within the transaction that also writes the new version.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = ()
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps,)
 
 
 def schema_version() -> int:

@@ -66,3 +66,16 @@ answers = sa.Table(
     # Unique: two tabs can't both undo the same answer and leave two current ones.
     sa.Column("supersedes", sa.ForeignKey("answers.id"), unique=True),
 )
+
+# When a run asked a query and took an answer, in its environment steps: with that it can be repeated.
+# What was in the database before the run has 0.
+asked, taken = (
+    sa.Table(
+        name,
+        TABLES,
+        sa.Column("run", sa.Text, primary_key=True),  # hexadecimal digits
+        sa.Column(column, sa.ForeignKey(referred), primary_key=True),
+        sa.Column("env_steps", sa.BigInteger, nullable=False),
+    )
+    for name, column, referred in (("asked", "query_id", "queries.id"), ("taken", "answer_id", "answers.id"))
+)

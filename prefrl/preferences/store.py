@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike, fspath
@@ -33,7 +33,18 @@ log = logging.getLogger("prefrl")
 Rows = dict[str, list[dict[str, Any]]]  # table -> its rows
 
 MAX_REPLAYS = 2**31 - 1  # what an INTEGER of PostgreSQL holds
-_DATA_TABLES = (schema.segments, schema.queries, schema.query_segments, schema.answers)  # parents first
+_DATA_TABLES = (  # parents first
+    *(schema.segments, schema.queries, schema.query_segments, schema.answers),
+    *(schema.asked, schema.taken),
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in a training run."""
+
+    run: str  # its key in the database, whatever its folder is called
+    env_steps: int
 
 
 class PreferenceStore:
@@ -129,10 +140,14 @@ class PreferenceStore:
             raise UserError(f"{self.location} is a damaged preference store; restore it from a copy")
         return meta
 
-    def add_queries(self, queries: Sequence[Query]) -> list[Query]:
+    def add_queries(self, queries: Sequence[Query], asked: Moment | None = None) -> list[Query]:
         """Store queries with their segments, all or none, and return them with their ids.
 
         A Segment object that this store has seen before, in this call or an earlier one, is not stored again.
+
+        Args:
+            queries: to store.
+            asked: when the run that asks them does so.
 
         Raises:
             UserError: a query has an id already, or a segment's arrays disagree in length or are not finite.
@@ -158,6 +173,8 @@ class PreferenceStore:
             ]
             if links:
                 connection.execute(sa.insert(schema.query_segments), links)
+            if asked is not None:
+                _record(connection, schema.asked, query_ids, asked)
         self._segment_ids.update(added)
         return [query.with_id(query_id) for query, query_id in zip(queries, query_ids, strict=True)]
 
@@ -258,19 +275,51 @@ class PreferenceStore:
             statement = statement.where(~_is_superseded())
         with self._transaction() as connection:
             rows = connection.execute(statement).all()
-        return [
-            Answer(
-                query_id=row.query_id,
-                ranking=ranking_from_text(row.ranking),
-                labeller=row.labeller,
-                shown_at=row.shown_at,
-                answered_at=row.answered_at,
-                replays=row.replays,
-                supersedes=row.supersedes,
-                id=row.id,
-            )
-            for row in rows
-        ]
+        return [_answer(row) for row in rows]
+
+    def record_asked(self, query_ids: Sequence[int], when: Moment) -> None:
+        """Note that a run asked these queries, which are stored already; what was noted of them before gives way."""
+        self._record(schema.asked, query_ids, when)
+
+    def record_taken(self, answer_ids: Sequence[int], when: Moment) -> None:
+        """Note that a run took these answers; what was noted of them before gives way."""
+        self._record(schema.taken, answer_ids, when)
+
+    def _record(self, table: sa.Table, ids: Sequence[int], when: Moment) -> None:
+        if ids:
+            with self._transaction(writes=True) as connection:
+                _record(connection, table, ids, when)
+
+    def asked_by(self, run: str) -> dict[int, int]:
+        """The ids of the queries that a run asked, oldest first, with its environment steps then."""
+        return self._steps(schema.asked, schema.asked.c.query_id, run)
+
+    def taken_by(self, run: str) -> dict[int, int]:
+        """The ids of the answers that a run took, with its environment steps then; in the order of both."""
+        return self._steps(schema.taken, schema.taken.c.answer_id, run)
+
+    def _steps(self, table: sa.Table, column: sa.ColumnElement[int], run: str) -> dict[int, int]:
+        statement = sa.select(column, table.c.env_steps).where(table.c.run == run).order_by(table.c.env_steps, column)
+        with self._transaction() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def not_taken_by(self, run: str) -> list[Answer]:
+        """Answers to what a run asked that it has not taken yet, oldest first; also those superseded since."""
+        taken = sa.exists().where(schema.taken.c.run == run, schema.taken.c.answer_id == schema.answers.c.id)
+        statement = (
+            sa.select(schema.answers)
+            .join(schema.asked, schema.asked.c.query_id == schema.answers.c.query_id)
+            .where(schema.asked.c.run == run, ~taken)
+            .order_by(schema.answers.c.id)
+        )
+        with self._transaction() as connection:
+            return [_answer(row) for row in connection.execute(statement)]
+
+    def runs(self) -> dict[str, int]:
+        """The runs that took answers from here, with the number of them."""
+        statement = sa.select(schema.taken.c.run, sa.func.count()).group_by(schema.taken.c.run)
+        with self._transaction() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
 
     def unanswered(self) -> list[Query]:
         """Queries that nobody has answered yet, oldest first. "Can't tell" is an answer."""
@@ -377,6 +426,29 @@ def _is_answered() -> sa.ColumnElement[bool]:
 def _is_superseded() -> sa.ColumnElement[bool]:
     later = schema.answers.alias("later")
     return sa.exists().where(later.c.supersedes == schema.answers.c.id)
+
+
+def _record(connection: sa.Connection, table: sa.Table, ids: Sequence[int], when: Moment) -> None:
+    _, column, _ = table.columns
+    wanted = [int(each) for each in ids]
+    for start in range(0, len(wanted), 500):
+        batch = wanted[start : start + 500]
+        connection.execute(sa.delete(table).where(table.c.run == when.run, column.in_(batch)))
+        rows = [{"run": when.run, column.name: each, "env_steps": int(when.env_steps)} for each in batch]
+        connection.execute(sa.insert(table), rows)
+
+
+def _answer(row: sa.Row[*tuple[Any, ...]]) -> Answer:
+    return Answer(
+        query_id=row.query_id,
+        ranking=ranking_from_text(row.ranking),
+        labeller=row.labeller,
+        shown_at=row.shown_at,
+        answered_at=row.answered_at,
+        replays=row.replays,
+        supersedes=row.supersedes,
+        id=row.id,
+    )
 
 
 def _answer_row(answer: Answer) -> dict[str, object]:
