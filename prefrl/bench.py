@@ -1,8 +1,8 @@
 """How fast is it here? `prefrl bench`, beside the bare simulator and Stable-Baselines3 as most people start it.
 
-Runs whole trainings through run.train, as `prefrl train` does, and takes their speeds from the metrics they leave.
-Everything happens in one process, one measurement after another, in rounds: machines are shared and noisy, so a ratio
-is taken within each round, and what is printed is the median over rounds.
+Runs whole trainings through run.train, as `prefrl train` does. Machines are shared and noisy, so what is compared takes
+turns, an iteration each: whatever slows the machine down slows them all. That is done in rounds, and what is printed is
+the median over rounds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import math
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +33,7 @@ from rich.table import Table
 from prefrl.agent import default_ppo
 from prefrl.config import Count, TrainConfig, default_config
 from prefrl.errors import UserError
-from prefrl.run import train
+from prefrl.run import Progress, train
 from prefrl.run_directory import describe
 from prefrl.tasks import Task, get_task
 from prefrl.threads import available_cores
@@ -70,8 +73,6 @@ class BenchOptions:
     """environment steps of each training run; below 2e6, labels, random rollouts and first fit shrink in proportion"""
     labels: Count = 700
     """labels of a run of 2e6 steps or more"""
-    raw_steps: Count = 64_000
-    """environment steps of the simulator alone"""
     sb3_steps: Count = 32_768
     """environment steps of Stable-Baselines3's PPO, rounded up to whole rollouts of 16384"""
     threads: Count | None = None
@@ -106,11 +107,9 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
     for number in range(options.rounds):
         for task, config in zip(tasks, configs, strict=True):
             figures: Figures = {}
-            measurements = _measurements(task, config, options, seed=number)
-            # Back and forth, so that a machine that slows down does not favour what comes first.
-            for measurement in reversed(measurements) if number % 2 else measurements:
+            for measurement in (ours, sb3_default):
                 torch.set_num_threads(torch_threads)
-                figures |= measurement()
+                figures |= measurement(task, config, options, number)
             rounds[robot_name(task)].append(figures | ratios(figures))
             line = ", ".join(f"{name} {value:,.0f}" for name, value in figures.items() if name.endswith("_fps"))
             on_progress(f"round {number + 1}/{options.rounds} {robot_name(task)}: {line}")
@@ -131,7 +130,7 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
 def _chosen_tasks(options: BenchOptions) -> list[Task]:
     if not options.tasks:
         raise UserError("no task to measure; name one or more of `prefrl tasks`")
-    if min(options.rounds, options.steps, options.raw_steps, options.sb3_steps) < 1:
+    if min(options.rounds, options.steps, options.sb3_steps) < 1:
         raise UserError("rounds and steps of 0 measure nothing; give at least 1")
     tasks = [get_task(name) for name in options.tasks]
     robots = [robot_name(task) for task in tasks]
@@ -141,14 +140,94 @@ def _chosen_tasks(options: BenchOptions) -> list[Task]:
     return tasks
 
 
-def _measurements(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> list[Callable[[], Figures]]:
-    """The two whole trainings are neighbours: their ratio is the one that has to be sharp."""
-    return [
-        lambda: {"raw_step_fps": raw_step_fps(task, config.ppo.num_envs, options.raw_steps, options.threads, seed)},
-        lambda: _trained(task, "none", options, seed),
-        lambda: _trained(task, "synthetic", options, seed),
-        lambda: {"sb3_default_fps": sb3_default_fps(task, options.sb3_steps, seed)},
-    ]
+def ours(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> Figures:
+    """The simulator alone, a run on the true reward and one on preferences, an iteration each in turn."""
+    speeds: Figures = {}
+    worked: list[float] = []
+
+    def simulated(next_turn: NextTurn) -> None:
+        simulator = BareSimulator(task, config.ppo.num_envs, options.threads, seed)
+        for turn in range(1, math.ceil(options.steps / config.iteration_steps) + 1):
+            simulator.advance(config.ppo.num_steps)
+            speeds["raw_step_fps"] = turn * config.iteration_steps / next_turn()
+        simulator.close()
+
+    def on_true_reward(next_turn: NextTurn) -> None:
+        def on_progress(progress: Progress) -> None:
+            speeds["ppo_true_fps"] = progress.env_steps / next_turn()
+
+        train(_config(task, "none", options, seed, folder / "none"), on_progress)
+
+    def on_preferences(next_turn: NextTurn) -> None:
+        def on_progress(progress: Progress) -> None:
+            worked.append(next_turn())
+            speeds["preference_fps"] = progress.env_steps / worked[-1]
+
+        train(_config(task, "synthetic", options, seed, folder / "synthetic"), on_progress)
+
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.run_dir) as name:
+        folder = Path(name)
+        take_turns([simulated, on_true_reward, on_preferences])
+        return speeds | read_shares(folder / "synthetic" / "metrics.csv", worked)
+
+
+NextTurn = Callable[[], float]  # hands over, waits for the next turn, and says how many seconds the caller has worked
+Job = Callable[[NextTurn], None]
+
+
+class Abandoned(Exception):
+    """Another of the jobs has failed, or the user pressed Ctrl-C."""
+
+
+def take_turns(jobs: Sequence[Job]) -> None:
+    """Do jobs side by side, each in a thread, of which one works at a time; the first one begins."""
+    changed = threading.Condition()
+    waiting = deque(range(len(jobs)))  # the first one works
+    abandoned: list[bool] = []
+
+    def work(number: int) -> None:
+        seconds = began = 0.0
+
+        def wait() -> None:
+            nonlocal began
+            with changed:
+                changed.wait_for(lambda: abandoned or waiting[0] == number)
+            if abandoned:
+                raise Abandoned
+            began = time.perf_counter()
+
+        def next_turn() -> float:
+            nonlocal seconds
+            seconds += time.perf_counter() - began
+            with changed:
+                waiting.rotate(-1)
+                changed.notify_all()
+            wait()
+            return seconds
+
+        try:
+            wait()
+            jobs[number](next_turn)
+        except BaseException:
+            abandoned.append(True)
+            raise
+        finally:
+            with changed:
+                waiting.remove(number)
+                changed.notify_all()
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        try:
+            done, _ = wait_for([pool.submit(work, number) for number in range(len(jobs))])
+        except BaseException:
+            abandoned.append(True)
+            with changed:
+                changed.notify_all()
+            raise
+    errors = [error for job in done if (error := job.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, Abandoned)):
+        raise error
 
 
 def ratios(figures: Figures) -> Figures:
@@ -161,55 +240,56 @@ def medians(rounds: list[Figures]) -> Figures:
     return {name: float(np.median([figures[name] for figures in rounds])) for name in ROWS}
 
 
-def raw_step_fps(task: Task, num_envs: int, steps: int, threads: int | None = None, seed: int = 0) -> float:
-    """Environment steps per second of `mj_step` on all cores: the most that any agent could reach.
+class BareSimulator:
+    """`mj_step` on all cores and nothing else, as fast as any agent could be.
 
-    Every thread steps its own simulations under random actions and waits for nobody; no observation, reward or reset.
+    Every thread steps its own simulations under random actions and waits for nobody before the end of `advance`; no
+    observation, reward or reset.
     """
-    env = task.robot.make()
-    model, frame_skip, space = env.model, env.frame_skip, env.action_space
-    rng = np.random.default_rng(seed)
-    data = [mujoco.MjData(model) for _ in range(num_envs)]
-    for d in data:
-        d.qpos[:], d.qvel[:] = task.robot.start_state(rng, env.init_qpos, env.init_qvel)
-    env.close()
-    steps_each = math.ceil(steps / num_envs)
-    actions = rng.uniform(space.low, space.high, size=(min(steps_each, 1000), num_envs, model.nu))
-    ctrl = [d.ctrl for d in data]
 
-    def advance(chunk: range) -> None:
-        step = mujoco.mj_step
-        for t in range(steps_each):
-            now = actions[t % len(actions)]
+    def __init__(self, task: Task, num_envs: int, threads: int | None = None, seed: int = 0) -> None:
+        env = task.robot.make()
+        self._model, self._frame_skip, space = env.model, env.frame_skip, env.action_space
+        rng = np.random.default_rng(seed)
+        self._data = [mujoco.MjData(env.model) for _ in range(num_envs)]
+        for d in self._data:
+            d.qpos[:], d.qvel[:] = task.robot.start_state(rng, env.init_qpos, env.init_qvel)
+        env.close()
+        self._ctrl = [d.ctrl for d in self._data]
+        self._actions = rng.uniform(space.low, space.high, size=(997, num_envs, env.model.nu))  # again and again
+        self._steps = 0
+        workers = min(threads or available_cores(), num_envs)
+        self._chunks = [range(num_envs)[i::workers] for i in range(workers)]
+        self._pool = ThreadPoolExecutor(workers)
+
+    def advance(self, steps: int) -> None:
+        """That many environment steps of each simulation."""
+        list(self._pool.map(lambda chunk: self._advance(chunk, steps), self._chunks))
+        self._steps += steps
+
+    def _advance(self, chunk: range, steps: int) -> None:
+        model, frame_skip, data, ctrl, step = self._model, self._frame_skip, self._data, self._ctrl, mujoco.mj_step
+        for t in range(self._steps, self._steps + steps):
+            now = self._actions[t % len(self._actions)]
             for i in chunk:
                 ctrl[i][:] = now[i]
                 step(model, data[i], frame_skip)
 
-    workers = min(threads or available_cores(), num_envs)
-    with ThreadPoolExecutor(workers) as pool:
-        began = time.perf_counter()
-        list(pool.map(advance, [range(num_envs)[i::workers] for i in range(workers)]))
-        return steps_each * num_envs / (time.perf_counter() - began)
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown()
 
 
-def sb3_default_fps(task: Task, steps: int, seed: int = 0) -> float:
-    """Environment steps per second of Stable-Baselines3's PPO with its defaults on gymnasium's own environment."""
+def sb3_default(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> Figures:
+    """Stable-Baselines3's PPO with its defaults on gymnasium's own environment."""
     ppo = default_ppo(task.robot.base_id, seed)
     began = time.perf_counter()
-    ppo.learn(steps)
+    ppo.learn(options.sb3_steps)
     fps = ppo.num_timesteps / (time.perf_counter() - began)
     env = ppo.get_env()
     assert env is not None
     env.close()
-    return fps
-
-
-def _trained(task: Task, feedback: str, options: BenchOptions, seed: int) -> Figures:
-    """Figures of one whole training run, in a folder that is removed again."""
-    options.run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.run_dir) as folder:
-        path = train(_config(task, feedback, options, seed, Path(folder) / "run"))
-        return read_figures(path / "metrics.csv", feedback)
+    return {"sb3_default_fps": fps}
 
 
 def _config(task: Task, feedback: Any, options: BenchOptions, seed: int, run_dir: Path) -> TrainConfig:
@@ -237,20 +317,20 @@ def _config(task: Task, feedback: Any, options: BenchOptions, seed: int, run_dir
     )
 
 
-def read_figures(metrics: Path, feedback: str) -> Figures:
-    """Speed, and with feedback shares of fitting and asking, of a whole run from its metrics.csv."""
+def read_shares(metrics: Path, seconds: Sequence[float]) -> Figures:
+    """Shares of fitting and asking in a whole run.
+
+    Args:
+        metrics: the run's metrics.csv.
+        seconds: that the run had worked for after each of its rows.
+    """
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    seconds = np.array([float(row["seconds"]) for row in rows])  # since the start of the run
-    fps = float(rows[-1]["env_steps"]) / seconds[-1]
-    if feedback == "none":
-        return {"ppo_true_fps": fps}
-    spent = np.diff(seconds, prepend=0.0)
-
-    def share(stage: str) -> float:
-        return float(np.average([float(row[f"share/{stage}"]) for row in rows], weights=spent))
-
-    return {"preference_fps": fps, "fit_share": share("fit"), "label_share": share("label")}
+    weights = np.diff(seconds, prepend=0.0)
+    return {
+        f"{stage}_share": float(np.average([float(row[f"share/{stage}"]) for row in rows], weights=weights))
+        for stage in ("fit", "label")
+    }
 
 
 def _what_was_run(options: BenchOptions, config: TrainConfig) -> dict[str, str]:
@@ -258,7 +338,7 @@ def _what_was_run(options: BenchOptions, config: TrainConfig) -> dict[str, str]:
     scaled = "" if options.steps >= FULL_STEPS else f" ({options.labels} per {FULL_STEPS:,} steps)"
     rollouts = config.queries.initial_rollouts
     return {
-        "raw_step_fps": f"Simulator: mj_step alone, {options.raw_steps:,} environment steps, random actions.",
+        "raw_step_fps": "Simulator: mj_step alone, as many steps, random actions.",
         "ppo_true_fps": f"True reward: PPO, {ours}, --feedback none.",
         "preference_fps": f"Preferences: {ours}, {config.labels} synthetic answers{scaled}, "
         f"{rollouts} random rollout{'s' if rollouts > 1 else ''}, "

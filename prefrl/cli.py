@@ -39,6 +39,8 @@ class Resume:
     """folder of the run"""
     steps: Count | None = None
     """environment steps of the whole run; those it was started with by default"""
+    trust: bool = False
+    """import the module and connect to the server that the run names, which somebody else's run could misuse"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Watch:
     """of the start states"""
     actions: Literal["deterministic", "sampled"] = "deterministic"
     """act by the policy's mean, or with its noise"""
+    trust: bool = False
+    """import the module that the run names, and open policy.zip with Stable-Baselines3, of whatever tool it is; both
+    execute code that somebody else's run could misuse"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Export:
     """folder of the run"""
     out: tyro.conf.Positional[Path]
     """folder to write; must not exist yet"""
+    trust: bool = False
+    """connect to the server that the run names, which somebody else's run could misuse"""
 
 
 @dataclass(frozen=True)
@@ -142,8 +149,10 @@ def _parse(arguments: list[str]) -> object:
             replayed = Path(config.replay).parent  # its options are the defaults of what is not given
             if "://" in config.replay or not (replayed / "config.json").is_file():
                 return config
-            default = replace(run.configuration(replayed), run_dir=None, store=None, threads=None, replay=config.replay)
-            return _parse_train(rest, default)
+            written = run.written_configuration(replayed)
+            return _parse_train(
+                rest, replace(written, task=task, run_dir=None, store=None, threads=None, replay=config.replay)
+            )
     return tyro.cli(
         Command,
         args=arguments,
@@ -168,7 +177,8 @@ def _run(command: object) -> int:
     elif isinstance(command, Resume):
         _resume(command)
     elif isinstance(command, Watch):
-        evaluation, video = run.watch(command.run, command.episodes, command.actions == "deterministic", command.seed)
+        deterministic = command.actions == "deterministic"
+        evaluation, video = run.watch(command.run, command.episodes, deterministic, command.seed, command.trust)
         _print_evaluation(evaluation)
         if video is not None:
             print(video)
@@ -177,7 +187,7 @@ def _run(command: object) -> int:
             raise UserError("no run given; name one or more run folders")
         print(build_report(command.runs[0]) if len(command.runs) == 1 else compare_report(command.runs, command.out))
     elif isinstance(command, Export):
-        _print_counts(command.out, export_dataset(command.run, command.out))
+        _print_counts(command.out, export_dataset(command.run, command.out, command.trust))
     elif isinstance(command, Import):
         _print_counts(command.store, import_dataset(command.folder, command.store))
     elif isinstance(command, BenchOptions):
@@ -196,11 +206,11 @@ def _train(config: TrainConfig) -> None:
 
 
 def _resume(command: Resume) -> None:
-    config = run.configuration(command.run, command.steps)
+    config = run.configuration(command.run, command.steps, command.trust)
     print(f"{config.task} in {config.run_dir}", flush=True)
     reached = [int(path.name) for path in checkpoints(command.run / "checkpoint")]
     with _progress(config, max(reached, default=0)) as shown:
-        path = run.resume(command.run, command.steps, shown.update)
+        path = run.resume(command.run, command.steps, shown.update, command.trust)
     _print_result(path)
 
 

@@ -117,9 +117,11 @@ class Elicitation:
         Args:
             env_steps: of the run, now.
         """
+        now = Moment(self.run, env_steps)
         given = self.oracle.collect()
         if given:
-            self.store.add_answers(given)
+            stored = self.store.add_answers(given, taken=now)
+            self._waiting |= {answer.id: (answer, env_steps) for answer in stored}
         self._hear()
         due = [
             answer
@@ -129,7 +131,7 @@ class Elicitation:
         due.sort(key=lambda answer: answer.id or 0)
         steps = {answer.id: self._waiting.pop(answer.id)[1] for answer in due}
         new = [answer_id for answer_id, step in steps.items() if answer_id and step != env_steps]
-        self.store.record_taken(new, Moment(self.run, env_steps))
+        self.store.record_taken(new, now)
         self._arrived += due
         self._taken += [answer.id for answer in due]
         self.answered += _standing(due)

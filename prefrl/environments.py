@@ -73,6 +73,8 @@ def resolve_environment(name: str, horizon: int | None = None, absorb: bool | No
         UserError: there is no such environment, or no horizon is known for it.
     """
     register()
+    if len(name) > 200:  # of a damaged file
+        raise UserError(f"unknown task {name[:20]!r}... of {len(name)} characters; `prefrl tasks` lists the tasks")
     if horizon is not None and horizon < 2:
         raise UserError(f"horizon of {horizon} steps; an episode needs at least 2")
     if name in TASKS or any(task.gymnasium_id == name for task in TASKS.values()):

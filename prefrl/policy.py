@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from prefrl.errors import UserError
 
+MAX_BYTES = 1 << 28  # of weights; ours take 50 kB, and a few bytes may unpack to what no memory holds
 _LOG_SQRT_TWO_PI = math.log(math.sqrt(2 * math.pi))
 _GAUSSIAN_ENTROPY = 0.5 + 0.5 * math.log(2 * math.pi)  # at deviation 1
 
@@ -106,15 +107,52 @@ class SavedPolicy:
         self._policy = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0, net_arch=list(hidden))
         try:
             with zipfile.ZipFile(path) as archive:
+                if archive.getinfo("policy.pth").file_size > MAX_BYTES:
+                    raise ValueError(f"policy.pth has more than {MAX_BYTES} bytes")
                 weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
             self._policy.load_state_dict(weights)
-        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zipfile and torch raise a dozen kinds on what is damaged
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path} does not hold this run's policy: {reason}") from error
+            raise UserError(
+                f"{path} does not hold this run's policy: {reason}; if it is of another tool that you trust, --trust "
+                "opens it with Stable-Baselines3, which executes code that stands in the file"
+            ) from error
+        for name, weight in self._policy.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise UserError(f"{path} holds NaN or infinity in {name}; get it again from where it came from")
 
     def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
         """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""
         return self._policy.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]
+
+
+class TrustedPolicy:
+    """The policy of any zip that Stable-Baselines3's PPO wrote. Opening it unpickles what its author put there.
+
+    Args:
+        path: the zip.
+        observation_space, action_space: of one environment.
+        hidden: not needed, as the zip says what it is.
+
+    Raises:
+        UserError: the file is no such zip, or of a policy for other spaces.
+    """
+
+    def __init__(
+        self, path: Path, observation_space: spaces.Space, action_space: spaces.Space, hidden: Sequence[int] = ()
+    ) -> None:
+        try:
+            self._ppo = PPO.load(path, device="cpu")
+        except Exception as error:  # whatever unpickling a stranger's objects may raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path} is no policy that Stable-Baselines3's PPO can open: {reason}") from error
+        for here, there in ((observation_space, self._ppo.observation_space), (action_space, self._ppo.action_space)):
+            if here.shape != there.shape or type(here) is not type(there):
+                raise UserError(f"{path} is of a policy for {there}, the run's environment has {here}")
+
+    def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
+        """(n, obs_dim) -> (n, ...) actions, clipped to the action space."""
+        return self._ppo.predict(np.asarray(observations, dtype=np.float32), deterministic=deterministic)[0]
 
 
 def _through(layers: Sequence[nn.Module], x: Tensor) -> Tensor:

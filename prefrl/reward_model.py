@@ -208,6 +208,9 @@ class RewardEnsemble(nn.Module):
                         raise ValueError(f"weights.{i} have shape {found} where {dimensions} is declared")
                 ensemble = cls(**shape.model_dump())
                 ensemble.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                for name, tensor in ensemble.state_dict().items():
+                    if not torch.isfinite(tensor).all():
+                        raise ValueError(f"{name} holds NaN or infinity")
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             name = " ".join(map(str, first["loc"])) or "its shape"

@@ -18,17 +18,18 @@ from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoi
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
 from prefrl.config import TrainConfig, config_from_json
 from prefrl.elicitation import replay_state
-from prefrl.environments import EnvironmentSpec, resolve_environment
+from prefrl.environments import EnvironmentSpec
 from prefrl.errors import NumericalError, UserError
 from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
 from prefrl.loop import PreferenceLoop
 from prefrl.measures import backward_revolutions
-from prefrl.policy import SavedPolicy
+from prefrl.policy import SavedPolicy, TrustedPolicy
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
 from prefrl.tasks import load_model
+from prefrl.trust import refuse_untrusted, wants_trust
 
 log = logging.getLogger("prefrl")
 
@@ -92,7 +93,10 @@ def play_one_episode(spec: EnvironmentSpec) -> None:
 
 
 def resume(
-    run_dir: Path, steps: int | None = None, on_progress: Callable[[Progress], None] = lambda progress: None
+    run_dir: Path,
+    steps: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    trust: bool = False,
 ) -> Path:
     """Go on with an interrupted run from its last checkpoint, as if nothing had happened.
 
@@ -100,12 +104,13 @@ def resume(
         run_dir: the run's folder.
         steps: go on to this many environment steps, beyond those it was started with.
         on_progress: called after every iteration.
+        trust: import the module and connect to the server that the run's configuration names.
 
     Raises:
         UserError: the folder holds no run with a checkpoint, another process is running it, or it has nothing to do.
         Stopped: Ctrl-C.
     """
-    config = configuration(run_dir, steps)
+    config = configuration(run_dir, steps, trust)
     directory = RunDirectory(config, resume=True)
     try:
         state, torn = load_checkpoint(run_dir / "checkpoint")
@@ -121,15 +126,20 @@ def resume(
     return _carry_out(config, directory, on_progress, state)
 
 
-def configuration(run_dir: Path, steps: int | None = None) -> TrainConfig:
+def configuration(run_dir: Path, steps: int | None = None, trust: bool = False) -> TrainConfig:
     """What a run directory was, or is to be, run with.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder holds no run, or one that wants more trust.
     """
-    written = read_json(run_dir / "config.json")
-    config = config_from_json(written.get("options", {}), run_dir / "config.json")
+    config = written_configuration(run_dir)
+    refuse_untrusted(run_dir, trust, config.task, config.store)
     return replace(config, run_dir=run_dir, steps=steps or config.steps).resolved()
+
+
+def written_configuration(run_dir: Path) -> TrainConfig:
+    """RUN/config.json as it stands there; nothing of it is looked up, imported or connected to."""
+    return config_from_json(read_json(run_dir / "config.json").get("options", {}), run_dir / "config.json")
 
 
 def _carry_out(
@@ -161,7 +171,8 @@ def _carry_out(
     finally:
         directory.release()
     if stopped:
-        further = f"; prefrl resume {directory.path} goes on" if (directory.path / "checkpoint").exists() else ""
+        trust = " --trust" if wants_trust(config.task, config.store) else ""
+        further = f"; prefrl resume {directory.path}{trust} goes on" if (directory.path / "checkpoint").exists() else ""
         raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}{further}")
     return directory.path
 
@@ -356,27 +367,35 @@ def _rendered_episode(policy: Policy, spec: EnvironmentSpec, seconds: float) -> 
 
 
 def watch(
-    run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None
+    run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None, trust: bool = False
 ) -> tuple[Evaluation, Path | None]:
     """Evaluate a finished run's policy again and write RUN/videos/watch.mp4.
+
+    Args:
+        run_dir: the run's folder.
+        episodes: to evaluate.
+        deterministic: act by the policy's mean.
+        seed: of the start states.
+        trust: open policy.zip with Stable-Baselines3, whoever wrote it, and import the module that the run names.
 
     Returns:
         What it did, and the video; None, with a warning, where nothing can be rendered.
 
     Raises:
-        UserError: the folder holds no finished run.
+        UserError: the folder holds no finished run, or one that wants more trust.
     """
     if episodes < 1:
         raise UserError("0 episodes show nothing; give --episodes 1 or more")
-    options: dict[str, Any] = read_json(run_dir / "config.json").get("options", {})
-    policy_file = run_dir / "policy.zip"
-    if not policy_file.exists() or "task" not in options:
+    config, policy_file = written_configuration(run_dir), run_dir / "policy.zip"
+    if not policy_file.exists():
         raise UserError(f"{run_dir} holds no policy.zip; it is written when a run ends")
-    spec = resolve_environment(options["task"], options["horizon"], options.get("fill_early_ends"))
+    refuse_untrusted(run_dir, trust, config.task)
+    spec = config.environment()
     env = spec.make(1)
-    policy = SavedPolicy(policy_file, env.single_observation_space, env.single_action_space, options["ppo"]["hidden"])
+    open_policy = TrustedPolicy if trust else SavedPolicy
+    policy = open_policy(policy_file, env.single_observation_space, env.single_action_space, config.ppo.hidden)
     env.close()
-    env_steps = read_json(run_dir / "status.json").get("env_steps", options["steps"])
+    env_steps = read_json(run_dir / "status.json").get("env_steps", config.steps)
     evaluation = evaluate(
         policy,
         spec,

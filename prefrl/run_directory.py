@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; is {path.parent} a run?") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a JSON object; is {path.parent} a run?")

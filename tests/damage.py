@@ -159,7 +159,8 @@ def unzipped(data: bytes) -> Files:
 
 
 @st.composite
-def _changed_bytes(draw: st.DrawFn, data: bytes) -> bytes:
+def changed_bytes(draw: st.DrawFn, data: bytes) -> bytes:
+    """Up to three places overwritten, inserted or cut out."""
     for _ in range(draw(st.integers(1, 3))):
         ends = [0, min(128, len(data)), max(0, len(data) - 128), len(data)]  # headers and directories matter most
         start = draw(st.one_of(st.integers(0, len(data)), st.integers(*ends[:2]), st.integers(*ends[2:])))
@@ -170,10 +171,11 @@ def _changed_bytes(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 @st.composite
-def _changed_member(draw: st.DrawFn, data: bytes) -> bytes:
+def changed_member(draw: st.DrawFn, data: bytes) -> bytes:
+    """One file within a zip changed, renamed or compressed."""
     members = unzipped(data)
     name = draw(st.sampled_from(sorted(members)))
-    content = draw(_changed_bytes(members.pop(name)))
+    content = draw(changed_bytes(members.pop(name)))
     renamed = draw(st.sampled_from([name] * 40 + ["../qpos.npy", "/etc/passwd", "qpos.npy", "photo.npy", " "]))
     compression = draw(st.sampled_from([zipfile.ZIP_STORED] * 20 + [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2]))
     return zipped({**members, renamed: content}, compression)
@@ -223,11 +225,11 @@ def damages(draw: st.DrawFn) -> Damage:
     way = draw(st.sampled_from(["bytes", "gone", "inside", "inside", "inside", "inside"]))
     content: bytes | None
     if way == "inside" and file.endswith(".npz"):
-        content = draw(_changed_member(files[file]))
+        content = draw(changed_member(files[file]))
     elif way == "inside" and file.endswith(".jsonl"):
         content = draw(_changed_field(files[file]))
     else:
-        content = None if way == "gone" else draw(_changed_bytes(files[file]))
+        content = None if way == "gone" else draw(changed_bytes(files[file]))
     return Damage(file, content, resealed=file != SUMS and draw(st.sampled_from([True, True, False])))
 
 
@@ -255,13 +257,13 @@ def import_damaged(damage: Damage) -> Outcome:
         assert damage.resealed or outcome != "different"
         assert sorted(os.listdir(name)) == ["folder"] + (["preferences.db"] if outcome == "different" else [])
         assert sorted(os.listdir(folder)) == sorted(files)
-        _refusal(lambda: RewardEnsemble.load(folder / "predictor.safetensors"))
+        refusal_of(lambda: RewardEnsemble.load(folder / "predictor.safetensors"))
         return Outcome(outcome, seconds)
 
 
 def _outcome(folder: Path, path: Path) -> str:
     read: list[Dataset] = []
-    refusal = _refusal(lambda: read.append(read_dataset(folder)))
+    refusal = refusal_of(lambda: read.append(read_dataset(folder)))
     if refusal:
         assert str(folder) in refusal
         return "refused"
@@ -275,7 +277,7 @@ def _outcome(folder: Path, path: Path) -> str:
     return "different"
 
 
-def _refusal(load: Callable[[], object]) -> str:
+def refusal_of(load: Callable[[], object]) -> str:
     """What it was refused with; empty where it was not."""
     try:
         load()

@@ -1,5 +1,6 @@
 import json
-import math
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from prefrl import bench as module
 from prefrl import run
 from prefrl.agent import PPOOptions, default_ppo
-from prefrl.bench import RATIOS, ROWS, BenchOptions, bench, medians, raw_step_fps, read_figures
+from prefrl.bench import RATIOS, ROWS, BareSimulator, BenchOptions, NextTurn, bench, medians, read_shares, take_turns
 from prefrl.config import default_config
 from prefrl.errors import UserError
 from prefrl.tasks import get_task
@@ -24,9 +25,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BenchOptions:
     monkeypatch.setattr(module, "default_ppo", partial(default_ppo, num_steps=64))
     # Seconds of drawing, after what is measured.
     monkeypatch.setattr(run, "build_report", lambda path: path)
-    return BenchOptions(
-        tasks=("pendulum",), rounds=2, steps=2048, raw_steps=512, sb3_steps=512, threads=1, run_dir=tmp_path / "runs"
-    )
+    return BenchOptions(tasks=("pendulum",), rounds=2, steps=2048, sb3_steps=512, threads=1, run_dir=tmp_path / "runs")
 
 
 def test_json_is_one_object_with_every_figure_of_every_round_and_no_run_is_left(
@@ -83,12 +82,51 @@ def test_ratio_is_the_median_of_ratios_not_the_ratio_of_medians() -> None:
 
 def test_shares_are_weighted_by_the_time_of_each_row(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.csv"
-    metrics.write_text("env_steps,seconds,share/fit,share/label\n3000,30,0.5,0.1\n4000,40,0.1,0.3\n")
-    assert read_figures(metrics, "none") == {"ppo_true_fps": 100}
-    figures = read_figures(metrics, "synthetic")
-    assert figures["preference_fps"] == 100
-    assert figures["fit_share"] == pytest.approx((30 * 0.5 + 10 * 0.1) / 40)
-    assert figures["label_share"] == pytest.approx((30 * 0.1 + 10 * 0.3) / 40)
+    metrics.write_text("env_steps,seconds,share/fit,share/label\n3000,90,0.5,0.1\n4000,140,0.1,0.3\n")
+    shares = read_shares(metrics, [30.0, 40.0])
+    assert shares["fit_share"] == pytest.approx((30 * 0.5 + 10 * 0.1) / 40)
+    assert shares["label_share"] == pytest.approx((30 * 0.1 + 10 * 0.3) / 40)
+
+
+# Turns
+
+
+def test_one_works_at_a_time_in_turn_and_is_told_its_own_seconds() -> None:
+    order: list[str] = []
+    told: dict[str, list[float]] = {"a": [], "b": []}
+
+    def job(name: str, turns: int, seconds: float) -> Callable[[NextTurn], None]:
+        def work(next_turn: NextTurn) -> None:
+            for _ in range(turns):
+                order.append(name)
+                time.sleep(seconds)
+                order.append(name)
+                told[name].append(next_turn())
+
+        return work
+
+    take_turns([job("a", 4, 0.001), job("b", 2, 0.05)])
+    assert "".join(order) == "aabbaabbaaaa"
+    assert told["b"][-1] >= 0.1
+    assert told["a"][-1] < 0.05, "without the other one's seconds"
+    assert told["a"] == sorted(told["a"])
+
+
+def test_the_others_stop_when_one_fails() -> None:
+    turns: list[int] = []
+
+    def endless(next_turn: NextTurn) -> None:
+        while True:
+            turns.append(1)
+            next_turn()
+
+    def failing(next_turn: NextTurn) -> None:
+        next_turn()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        take_turns([endless, failing, endless])
+    assert len(turns) == 3
 
 
 @pytest.mark.parametrize(
@@ -112,7 +150,7 @@ def test_a_short_run_is_the_long_one_in_miniature(steps: int, labels: int, rollo
     assert (config.steps, config.ppo) == (steps, full.ppo)
 
 
-def test_raw_speed_counts_environment_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bare_simulator_steps_every_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     step = mujoco.mj_step
 
@@ -121,10 +159,11 @@ def test_raw_speed_counts_environment_steps(monkeypatch: pytest.MonkeyPatch) -> 
         step(model, data, frame_skip)
 
     monkeypatch.setattr(mujoco, "mj_step", counted)
-    fps = raw_step_fps(get_task("hopper"), num_envs=3, steps=20, threads=2)
-    assert calls == [4] * 21  # Hopper's frame skip; 20 steps rounded up to whole rows of 3
-    assert math.isfinite(fps)
-    assert fps > 0
+    simulator = BareSimulator(get_task("hopper"), num_envs=3, threads=2)
+    simulator.advance(5)
+    simulator.advance(2)
+    simulator.close()
+    assert calls == [4] * 21  # Hopper's frame skip
 
 
 @pytest.mark.parametrize(
@@ -144,6 +183,6 @@ def test_what_cannot_be_measured_is_refused(options: BenchOptions, message: str)
 def test_too_short_a_run_is_refused_before_anything_is_measured(
     tiny: BenchOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "raw_step_fps", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr(module, "ours", lambda *arguments: pytest.fail("measured"))
     with pytest.raises(UserError, match="100 steps are less than one iteration"):
         bench(replace(tiny, steps=100))

@@ -143,7 +143,7 @@ def test_bench_prints_one_json_object(prefrl: Prefrl, monkeypatch: pytest.Monkey
     monkeypatch.setattr(bench_module, "default_config", lambda task: replace(default_config(task), ppo=ppo))
     monkeypatch.setattr(bench_module, "default_ppo", partial(default_ppo, num_steps=64))
     monkeypatch.setattr(run_module, "build_report", lambda path: path)
-    options = "--tasks pendulum --rounds 1 --steps 2048 --raw-steps 512 --sb3-steps 512 --threads 1"
+    options = "--tasks pendulum --rounds 1 --steps 2048 --sb3-steps 512 --threads 1"
     measured = prefrl("bench", "--json", *options.split())
     assert measured.code == 0
     assert json.loads(measured.out)["robots"]["InvertedPendulum"]["preference_fps"] > 0

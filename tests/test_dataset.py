@@ -512,7 +512,7 @@ def test_a_file_beyond_the_limit_is_not_read(out: Path) -> None:
     assert_refused(out, f"is no plain file of at most {4 << 30} bytes")
 
 
-# Damage by the hundred; experiments/fuzz_dataset.py does it by the ten thousand
+# Damage by the hundred; experiments/fuzz_loaders.py does it by the ten thousand
 
 
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from stores import Databases, PostgresqlDatabases, mounted
-from tiny_runs import assert_same, tiny
+from tiny_runs import LABELS, assert_same, tiny
 
+from prefrl.dataset import export_dataset
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
@@ -147,10 +148,15 @@ def test_a_run_whose_server_stops_goes_on_when_it_is_back_with_the_password_from
             postgresql.server.start()
         run = tmp_path / "run"
         assert options_of(run)["store"].startswith("postgresql://ann@")
-        with pytest.raises(UserError, match="environment variable PGPASSWORD"):
+        with pytest.raises(UserError, match=r"wants to connect to postgresql://ann@.*give --trust"):
             resume(run)
+        with pytest.raises(UserError, match="environment variable PGPASSWORD"):
+            resume(run, trust=True)
         monkeypatch.setenv("PGPASSWORD", "open sesame")
-        resume(run)
+        resume(run, trust=True)
+        with pytest.raises(UserError, match=r"wants to connect to postgresql://ann@.*give --trust"):
+            export_dataset(run, tmp_path / "out")
+        assert export_dataset(run, tmp_path / "out", trust=True).counts()["answers"] == LABELS
         assert_same_run(run, location, uninterrupted)
         assert "sesame" not in str(refusal.value)
         left = [file for file in run.rglob("*") if file.is_file() and b"sesame" in file.read_bytes()]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prefrl.checkpoint import sync
 from prefrl.dataset.cards import data_card, model_card
@@ -17,26 +18,26 @@ from prefrl.plots import read_metrics
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_model import RewardEnsemble
 from prefrl.run_directory import read_json
+from prefrl.trust import refuse_untrusted
 
 
-def export_dataset(run: Path, out: Path) -> Dataset:
+def export_dataset(run: Path, out: Path, trust: bool = False) -> Dataset:
     """Write a run's preferences, and its predictor if it has one, to a new folder.
 
     Args:
-        run: a folder with preferences.db in it; config.json, metrics.csv and predictor.safetensors may be missing.
+        run: a folder with preferences.db in it, or a configuration that says where its answers are; that,
+            metrics.csv and predictor.safetensors may be missing.
         out: the folder to write, in one that exists.
+        trust: connect to the server that the run's configuration names.
 
     Raises:
         UserError: `out` exists, or `run` has no preferences or damaged ones.
     """
     _refuse_existing(out)
-    database = run / "preferences.db"
-    if not database.is_file():
-        raise UserError(f"{run} holds no preferences.db; name the folder of a run that learnt from answers")
-    with PreferenceStore(database) as store:
-        dataset = from_rows(store.rows(), store.task, str(database))
-    files = dataset_files(dataset)
     config = read_json(run / "config.json") if (run / "config.json").exists() else {}
+    with PreferenceStore(_database(run, config, trust)) as store:
+        dataset = from_rows(store.rows(), store.task, store.location)
+    files = dataset_files(dataset)
     cards = {"README.md": data_card(dataset, config)}
     if (run / PREDICTOR).exists():
         files[PREDICTOR] = read_file(run / PREDICTOR)
@@ -50,6 +51,19 @@ def export_dataset(run: Path, out: Path) -> Dataset:
         sync(unfinished)
         _put_in_place(unfinished, out)
     return dataset
+
+
+def _database(run: Path, config: Mapping[str, Any], trust: bool) -> str:
+    """Path or URL of the run's answers."""
+    options = config.get("options")
+    named = options.get("store") if isinstance(options, dict) else None
+    if isinstance(named, str) and "://" in named:
+        refuse_untrusted(run, trust, "", named)
+        return named
+    database = Path(named) if isinstance(named, str) else run / "preferences.db"
+    if not database.is_file():
+        raise UserError(f"{run} holds no {database.name}; name the folder of a run that learnt from answers")
+    return str(database)
 
 
 def import_dataset(folder: Path, store: Path) -> Dataset:

@@ -178,8 +178,12 @@ class PreferenceStore:
         self._segment_ids.update(added)
         return [query.with_id(query_id) for query, query_id in zip(queries, query_ids, strict=True)]
 
-    def add_answers(self, answers: Sequence[Answer]) -> list[Answer]:
+    def add_answers(self, answers: Sequence[Answer], taken: Moment | None = None) -> list[Answer]:
         """Store answers, all or none, and return them with their ids; they are safe once this returns.
+
+        Args:
+            answers: to store.
+            taken: when a run takes them, if it does so at once.
 
         Raises:
             UserError: an unknown query, a ranking of the wrong size, or superseding what can't be.
@@ -201,6 +205,8 @@ class PreferenceStore:
                 if answer.supersedes is not None:
                     successor_of[answer.supersedes] = None  # by one of this call, which has no id yet
             ids = _insert(connection, schema.answers, [_answer_row(answer) for answer in answers])
+            if taken is not None:
+                _record(connection, schema.taken, ids, taken)
         return [replace(answer, id=answer_id) for answer, answer_id in zip(answers, ids, strict=True)]
 
     def _check_answer(
