@@ -140,11 +140,14 @@ class RewardEnsemble(nn.Module):
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
         """(..., observation_dim), (..., action_dim) -> (members, ...) raw rewards."""
+        return self._member_rewards(observations, actions)
+
+    def _member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
         o = torch.as_tensor(observations, dtype=torch.float32)
         a = torch.as_tensor(actions, dtype=torch.float32)
         if self.training:
             self.eval()
-        return self(self.inputs(o, a).flatten(0, -2)).unflatten(1, o.shape[:-1])
+        return self(self.inputs(o, a).flatten(0, -2)).reshape(self.members, *o.shape[:-1])
 
     def normalise(self, member_rewards: Tensor) -> Tensor:
         """Each member's raw rewards, (members, ...), to mean 0 and deviation 1 over recent data."""
@@ -158,7 +161,7 @@ class RewardEnsemble(nn.Module):
     @torch.inference_mode()
     def predict(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> NDArray[np.float32]:
         """The reward the agent is trained on: (..., observation_dim), (..., action_dim) -> (...), a fresh array."""
-        return self.combine(self.member_rewards(observations, actions)).numpy()
+        return self.combine(self._member_rewards(observations, actions)).numpy()
 
     def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""

@@ -173,6 +173,12 @@ class RewardTrainer:
         inputs = model.inputs(data.observations[rows], data.actions[rows])  # (members, B, 2, T, input_dim)
         return model(inputs.flatten(1, 3)).unflatten(1, inputs.shape[1:4]).sum(dim=-1)
 
+    def _returns_of_the_same(self, rows: Tensor) -> Tensor:
+        """What `predicted_returns` says where all members have the same pairs: (B,) rows -> (members, B, 2)."""
+        data, model = self.comparisons, self.ensemble
+        inputs = model.inputs(data.observations[rows], data.actions[rows])  # (B, 2, T, input_dim)
+        return model(inputs.flatten(0, 2)).unflatten(1, inputs.shape[:3]).sum(dim=-1)
+
     def _losses(self, rows: Tensor, returns: Tensor) -> Tensor:
         """(members, B) rows and their (members, B, 2) predicted returns -> (members, B)."""
         if self.options.target == "returns":
@@ -191,8 +197,8 @@ class RewardTrainer:
         self.ensemble.eval()
         total = len(self.comparisons)
         chosen = self._rng.choice(total, size=min(MONITORED_PAIRS, total), replace=False)
+        returns = self._returns_of_the_same(torch.from_numpy(chosen))
         rows = torch.from_numpy(chosen).expand(self.options.members, -1)
-        returns = self.predicted_returns(rows)
         losses = self._losses(rows, returns).numpy().astype(np.float64)  # (members, B)
         copies = self.comparisons.copies[:, chosen]
         train = _weighted_mean(losses, copies)
