@@ -103,6 +103,7 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
     # Refused now rather than after minutes of measuring.
     configs = [_config(task, "synthetic", options, 0, options.run_dir).resolved() for task in tasks]
     torch_threads = options.threads or torch.get_num_threads()
+    torch.optim.Adam([torch.zeros(1)])  # the first one imports for a second or two, which the first run would pay for
     rounds: dict[str, list[Figures]] = {robot_name(task): [] for task in tasks}
     for number in range(options.rounds):
         for task, config in zip(tasks, configs, strict=True):

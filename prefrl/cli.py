@@ -1,4 +1,4 @@
-"""The command line: `prefrl train`, `resume`, `watch`, `report`, `export`, `import`, `tasks`, `bench`."""
+"""The command line: `prefrl train`, `resume`, `watch`, `report`, `answer`, `export`, `import`, `tasks`, `bench`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from prefrl import run
+from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
 from prefrl.config import Count, TrainConfig, default_config
@@ -68,6 +69,8 @@ class Report:
     """folders of runs"""
     out: Path = Path("comparison.html")
     """page to write when there are several runs"""
+    trust: bool = False
+    """count the answers on the server that a run names, which somebody else's run could misuse"""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ Command = (
     | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[AnswerOptions, tyro.conf.subcommand("answer")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
@@ -185,7 +189,10 @@ def _run(command: object) -> int:
     elif isinstance(command, Report):
         if not command.runs:
             raise UserError("no run given; name one or more run folders")
-        print(build_report(command.runs[0]) if len(command.runs) == 1 else compare_report(command.runs, command.out))
+        one = len(command.runs) == 1
+        print(build_report(command.runs[0], command.trust) if one else compare_report(command.runs, command.out))
+    elif isinstance(command, AnswerOptions):
+        print(f"{command.store}: " + ", ".join(f"{count} {choice}" for choice, count in answer(command).most_common()))
     elif isinstance(command, Export):
         _print_counts(command.out, export_dataset(command.run, command.out, command.trust))
     elif isinstance(command, Import):

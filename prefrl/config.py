@@ -14,8 +14,9 @@ import tyro
 from prefrl.agent import PPOOptions
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import UserError
+from prefrl.oracles.synthetic import SyntheticOracle, Teacher, true_return
 from prefrl.reward_training import RewardOptions
-from prefrl.tasks import TASKS
+from prefrl.tasks import TASKS, Task
 
 
 def parse_count(text: str) -> int:
@@ -63,21 +64,23 @@ class QueryOptions:
 
 
 @dataclass(frozen=True)
-class OracleOptions:
+class OracleOptions(Teacher):
     """The scripted oracle of --feedback synthetic."""
 
     score: Literal["reward", "judge"] = "reward"
     """compare the segments' true returns, or what the task's judge says of them"""
-    error_rate: float = 0.0
-    """chance of a uniformly random answer"""
-    tie_margin: float = 0.0
-    """scores at most this far apart are called equal, in the score's unit"""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.error_rate <= 1:
-            raise UserError(f"error rate {self.error_rate} of the oracle is outside [0, 1]")
-        if not 0 <= self.tie_margin < math.inf:
-            raise UserError(f"tie margin {self.tie_margin} of the oracle is not a number of 0 or more")
+    def make(self, task: Task | None, seed: int, labeller: str | None = None) -> SyntheticOracle:
+        """The oracle, for segments of a task, or of an environment that is not of the table.
+
+        Raises:
+            UserError: there is no judge for it, or a myopic one.
+        """
+        if self.score == "reward":
+            return SyntheticOracle(true_return, self, seed=seed, labeller=labeller or self.score)
+        if task is None or task.judge is None:
+            raise UserError(f"{task.name if task else 'this environment'} has no judge; use --oracle.score reward")
+        return SyntheticOracle(task.judge, self, seed=seed, labeller=labeller or self.score)
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,7 @@ class TrainConfig:
                 f"the random policy's {first} steps leave no iteration of {self.iteration_steps} in {self.steps}; "
                 "raise --steps or lower --queries.initial-rollouts"
             )
-        if self.oracle.score == "judge" and (spec.task is None or spec.task.judge is None):
-            raise UserError(f"{self.task} has no judge; use --oracle.score reward")
+        self.oracle.make(spec.task, self.seed)
 
 
 # Where a task is known to want something else than the defaults; experiments/README.md has what was measured.

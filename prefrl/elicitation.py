@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from uuid import uuid4
 
 import numpy as np
@@ -77,7 +77,7 @@ class Elicitation:
         self._hear()
         self._differs = False
         answered = {answer.query_id for answer in answers.values()}
-        self._submit([query for query in self._queries.values() if query.id not in answered])
+        self._put_to_oracle(list(self._queries.values()), answered)
 
     @property
     def asked(self) -> int:
@@ -109,7 +109,7 @@ class Elicitation:
         answered = {answer.query_id for answer, _ in self._waiting.values()}
         new = self.store.add_queries(queries[len(again) :], now)
         self._queries |= {query.id: query for query in [*again, *new]}
-        self._submit([*(query for query in again if query.id not in answered), *new])
+        self._put_to_oracle([*again, *new], answered)
 
     def collect(self, env_steps: int) -> Answered:
         """Store what the oracle has answered by now and take it; the policy waits for no answer.
@@ -142,9 +142,11 @@ class Elicitation:
         answers, self._arrived = self._arrived, []
         return [(self._queries[answer.query_id], answer) for answer in answers]
 
-    def _submit(self, queries: Sequence[Query]) -> None:
-        if queries:
-            self.oracle.submit(queries)
+    def _put_to_oracle(self, queries: Sequence[Query], answered: Container[int | None]) -> None:
+        if known := [query for query in queries if query.id in answered]:
+            self.oracle.recall(known)
+        if unknown := [query for query in queries if query.id not in answered]:
+            self.oracle.submit(unknown)
 
     def _hear(self) -> None:
         if not self._replays:

@@ -23,7 +23,6 @@ from prefrl.elicitation import Elicitation, replay_state
 from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Nobody, Oracle
-from prefrl.oracles.synthetic import SyntheticOracle, true_return
 from prefrl.preferences import PreferenceStore
 from prefrl.queries import Query, most_disputed, pair_up
 from prefrl.reward_diagnostics import reward_metrics
@@ -53,13 +52,7 @@ class IterationReport:
 
 def make_oracle(config: TrainConfig, seed: int) -> Oracle:
     """The oracle a resolved configuration asks for."""
-    if config.replay is not None:
-        return Nobody()
-    task = config.environment().task
-    score = task.judge if task and config.oracle.score == "judge" and task.judge else true_return
-    return SyntheticOracle(
-        score, config.oracle.error_rate, config.oracle.tie_margin, seed=seed, labeller=config.oracle.score
-    )
+    return Nobody() if config.replay is not None else config.oracle.make(config.environment().task, seed)
 
 
 class PreferenceLoop:

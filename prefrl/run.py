@@ -24,7 +24,7 @@ from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
 from prefrl.loop import PreferenceLoop
 from prefrl.measures import backward_revolutions
 from prefrl.policy import SavedPolicy, TrustedPolicy
-from prefrl.preferences import PreferenceStore
+from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
@@ -67,15 +67,9 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     if config.store:
         PreferenceStore(config.store, task=config.task).close()
     if config.replay is not None:
-        with _replayed(config.replay, config.task) as source:
+        with open_existing(config.replay, config.task) as source:
             replay_state(source)
     return _carry_out(config, RunDirectory(config), on_progress, None)
-
-
-def _replayed(location: str, task: str) -> PreferenceStore:
-    if "://" not in location and not Path(location).is_file():
-        raise UserError(f"{location} does not exist; give --replay the preferences.db of a run")
-    return PreferenceStore(location, task=task)
 
 
 def play_one_episode(spec: EnvironmentSpec) -> None:
@@ -223,7 +217,7 @@ class _Run:
         location = config.store or self.path / "preferences.db"
         self._store = PreferenceStore(location, task=config.task) if config.feedback != "none" else None
         if self._store is not None and config.replay is not None and state is None:
-            with _replayed(config.replay, config.task) as source:
+            with open_existing(config.replay, config.task) as source:
                 self._store.add_rows(source.rows())
         self._loop = PreferenceLoop(config, self._store, state=state["loop"] if state else None)
         self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
@@ -287,7 +281,7 @@ class _Run:
             self._film(evaluation, "final", seconds=25)
         self.close()
         self.directory.set_status(state, self.env_steps, message)
-        build_report(self.path)
+        build_report(self.path, trust=True)
 
     def close(self) -> None:
         """Close the files and stop the simulation's threads."""

@@ -122,7 +122,7 @@ def test_segments_of_other_environments_are_25_steps_or_an_episode() -> None:
         ({"steps": 12_000, "labels": 10}, "the random policy's 8192 steps leave no iteration"),
         ({"evaluation_episodes": 0}, "0 evaluation episodes"),
         ({"oracle__score": "judge"}, "hopper has no judge"),
-        ({"task": "Pendulum-v1", "oracle__score": "judge"}, "Pendulum-v1 has no judge"),
+        ({"task": "Pendulum-v1", "oracle__score": "judge"}, "this environment has no judge"),
     ],
 )
 def test_impossible_combinations_are_refused(options: dict[str, Any], message: str) -> None:
@@ -151,8 +151,8 @@ def test_the_most_labels_that_the_refusal_names_are_accepted() -> None:
         (QueryOptions, {"initial_rollouts": 0}, "at least 1"),
         (OracleOptions, {"error_rate": 1.5}, r"error rate 1\.5"),
         (OracleOptions, {"error_rate": -0.5}, r"error rate -0\.5"),
-        (OracleOptions, {"tie_margin": -1.0}, r"tie margin -1\.0"),
-        (OracleOptions, {"tie_margin": float("nan")}, "tie margin nan"),
+        (OracleOptions, {"equal_within": -1.0}, r"equal-within of -1\.0"),
+        (OracleOptions, {"equal_within": float("nan")}, "equal-within of nan"),
         (PPOOptions, {"num_envs": 8, "num_steps": 8, "batch_size": 65}, "PPO batch of 65 exceeds the 64 steps"),
     ],
 )

@@ -405,7 +405,7 @@ def change(out: Path, file: str, edit: Callable[[bytes], bytes]) -> None:
         ("answers.jsonl", '"query_id": 1', '"query_id": 9', "answer 1 is to query 9, which is not there"),
         ("queries.jsonl", '"f00d": 8192', '"f00d": 8192.5', "queries.jsonl line 1: asked f00d 8192.5"),
         ("answers.jsonl", '"f00d": 16384', '"../f00d": 1', "answers.jsonl line 1: taken ../f00d"),
-        ("answers.jsonl", '"ranking": "0>1"', '"ranking": "__import__"', "answer 1: ranking '__import__' is neither"),
+        ("answers.jsonl", '"ranking": "0>1"', '"ranking": "__import__"', "answer 1: ranking '__import__' is none"),
         ("answers.jsonl", '"ranking": "0>1"', '"ranking": "0>1>2"', "answer 1 ranks 0>1>2, its query has 2 segments"),
         ("answers.jsonl", '"supersedes": 1', '"supersedes": 3', "answer 2 supersedes 3, no standing answer"),
         ("answers.jsonl", '"replays": 2', '"replays": -2', "answers.jsonl line 2: replays -2"),

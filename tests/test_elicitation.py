@@ -29,6 +29,9 @@ class Labellers:
             self.answers += [make_answer(query_id, labeller=name) for name in ("ann", "bob")]
         self.waiting = [query.id for query in queries if query.id is not None]
 
+    def recall(self, queries: Sequence[Query]) -> None:
+        pass
+
     def collect(self) -> list[Answer]:
         answers, self.answers = self.answers, []
         return answers

@@ -265,7 +265,7 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"reward__error_rate": 0.0},
         {"reward__normalise_observations": False, "reward__normalise_rewards": False},
         {"reward__label_buffer": 30},
-        {"oracle": OracleOptions(error_rate=0.3, tie_margin=0.5)},
+        {"oracle": OracleOptions(error_rate=0.3, equal_within=0.5)},
         {"ppo__normalise_returns": False},
     ],
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()),

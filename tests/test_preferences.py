@@ -51,7 +51,14 @@ def assert_refused_and_untouched(database: Database, complaint: str, task: str =
 
 
 @pytest.mark.parametrize(
-    ("choice", "mu"), [("left", [(1.0, 0.0)]), ("right", [(0.0, 1.0)]), ("equal", [(0.5, 0.5)]), ("cant_tell", [])]
+    ("choice", "mu"),
+    [
+        ("left", [(1.0, 0.0)]),
+        ("right", [(0.0, 1.0)]),
+        ("equal", [(0.5, 0.5)]),
+        ("cant_tell", []),
+        ("skip", []),
+    ],
 )
 def test_each_choice_is_the_papers_mu_and_reads_back_as_itself(choice: str, mu: list[tuple[float, float]]) -> None:
     answer = make_answer(7, choice)
@@ -60,7 +67,7 @@ def test_each_choice_is_the_papers_mu_and_reads_back_as_itself(choice: str, mu: 
 
 
 def test_an_unknown_choice_is_refused_with_the_possible_ones() -> None:
-    with pytest.raises(UserError, match="'lft' is none of left, right, equal, cant_tell"):
+    with pytest.raises(UserError, match="'lft' is none of left, right, equal, cant_tell, skip"):
         make_answer(7, "lft")
 
 
@@ -72,9 +79,9 @@ def test_a_ranking_of_three_implies_its_three_comparisons() -> None:
 
 @st.composite
 def rankings(draw: st.DrawFn, size: int) -> Ranking | None:
-    """A weak order of `size` positions, or can't tell."""
+    """A weak order of `size` positions, or can't tell, or skip."""
     if draw(st.integers(0, 9)) == 0:
-        return None
+        return draw(st.sampled_from([None, ()]))
     places = draw(st.lists(st.integers(0, size - 1), min_size=size, max_size=size))
     return tuple(tuple(i for i in range(size) if places[i] == place) for place in sorted(set(places)))
 
@@ -84,8 +91,8 @@ def test_pairs_agree_with_the_ranking_read_as_text(ranking: Ranking | None) -> N
     answer = replace(make_answer(1), ranking=ranking)
     text = ranking_to_text(ranking)
     assert ranking_from_text(text) == ranking
-    if ranking is None:
-        assert (text, answer.pairs()) == ("cant_tell", [])
+    if not ranking:
+        assert (text, answer.pairs()) == ("cant_tell" if ranking is None else "skip", [])
         return
     positions = [int(position) for position in text.replace("=", ">").split(">")]
     expected = []
@@ -99,7 +106,7 @@ def test_pairs_agree_with_the_ranking_read_as_text(ranking: Ranking | None) -> N
     assert answer.pairs() == expected
 
 
-@pytest.mark.parametrize("ranking", [((0,),), ((0,), (0,)), ((0,), (2,)), ((1,), (2,)), ((0, 1), ()), ()])
+@pytest.mark.parametrize("ranking", [((0,),), ((0,), (0,)), ((0,), (2,)), ((1,), (2,)), ((0, 1), ())])
 def test_a_ranking_that_is_no_order_of_its_positions_is_refused(ranking: Ranking) -> None:
     with pytest.raises(UserError, match="must name each position"):
         replace(make_answer(1), ranking=ranking)
@@ -326,10 +333,11 @@ def test_a_ranking_must_fit_its_query(store: PreferenceStore, size: int, ranking
     assert store.answers() == []
 
 
-def test_cant_tell_fits_a_query_of_any_size(store: PreferenceStore) -> None:
+def test_cant_tell_and_skip_fit_a_query_of_any_size_and_stay_two_things(store: PreferenceStore) -> None:
     (query,) = store.add_queries([make_query(size=5)])
-    store.add_answers([make_answer(query.id, "cant_tell")])
-    assert [answer.ranking for answer in store.answers()] == [None]
+    store.add_answers([make_answer(query.id, "cant_tell"), make_answer(query.id, "skip")])
+    assert [answer.choice for answer in store.answers()] == ["cant_tell", "skip"]
+    assert [answer.ranking for answer in store.answers()] == [None, ()]
 
 
 @pytest.mark.parametrize(
@@ -507,7 +515,7 @@ def test_answers_survive_kill_mid_write(database: Database) -> None:
 
 def test_meta_says_what_the_database_is(store: PreferenceStore, database: Database) -> None:
     meta = dict(database.read("SELECT key, value FROM meta"))
-    assert (meta["schema_version"], meta["task"]) == ("2", "hopper")
+    assert (meta["schema_version"], meta["task"]) == ("3", "hopper")
     assert set(meta) == {"schema_version", "task", "mujoco_version", "created"}
 
 
@@ -554,7 +562,7 @@ def test_a_database_of_another_program_is_refused_and_untouched(database: Databa
 def test_a_newer_schema_is_refused_and_untouched(database: Database) -> None:
     PreferenceStore(database.location).close()
     database.tamper("UPDATE meta SET value = '9' WHERE key = 'schema_version'")
-    assert_refused_and_untouched(database, "schema version 9, newer than 2.* upgrade prefrl")
+    assert_refused_and_untouched(database, "schema version 9, newer than 3.* upgrade prefrl")
 
 
 def test_a_store_that_lost_a_table_is_refused_and_untouched(database: Database) -> None:
@@ -623,7 +631,7 @@ def test_a_tampered_ranking_is_refused_on_loading(store: PreferenceStore, databa
     (query,) = store.add_queries([make_query()])
     store.add_answers([make_answer(query.id)])
     database.tamper("UPDATE answers SET ranking = '__import__(1)'")
-    with pytest.raises(UserError, match="neither cant_tell nor like 0>1"):
+    with pytest.raises(UserError, match="none of cant_tell and skip, nor like 0>1"):
         store.answers()
 
 
@@ -676,7 +684,7 @@ def of_version_1(database: Database) -> Database:
         (query,) = store.add_queries([make_query()])
         (answer,) = store.add_answers([make_answer(query.id)])
         store.add_answers([make_answer(query.id, "right", supersedes=answer.id)])
-    for table in ("taken", "asked"):  # came in version 2
+    for table in ("leases", "labellers", "taken", "asked"):  # came in versions 3 and 2
         database.tamper(f"DROP TABLE {table}")
     database.tamper("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
     return database
@@ -700,11 +708,11 @@ def test_an_older_database_is_brought_up_to_date_and_a_copy_kept(
         assert_same_queries(store.queries(), [make_query().with_id(1)])
         assert len(store.add_answers([make_answer(1)])) == 1
     assert of_version_1.read("SELECT * FROM query_segments ORDER BY query_id, position") == shown
-    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("4",)]
+    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("5",)]
     assert of_version_1.read("SELECT screen FROM answers WHERE id = 1") == [("unknown",)]
     kept = copies(of_version_1)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{of_version_1.location} had schema version 1 and has 4 now; as it was it is kept in "
+        f"{of_version_1.location} had schema version 1 and has 5 now; as it was it is kept in "
         + (", ".join(kept) if not isinstance(of_version_1, SqliteFile) else str(of_version_1.path.with_name(kept[0])))
     ]
     if isinstance(of_version_1, SqliteFile):

@@ -139,7 +139,7 @@ def test_what_cannot_be_replayed_is_refused_in_one_line_and_leaves_nothing(tmp_p
         pass
     before = sorted(tmp_path.iterdir())
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"replay": str(tmp_path / "none.db")}, "none.db does not exist; give --replay the preferences.db of a run"),
+        ({"replay": str(tmp_path / "none.db")}, "none.db does not exist; give the preferences.db of a run"),
         ({"replay": str(tmp_path / "empty.db")}, "nothing to replay"),
         ({"replay": database, "task": "pendulum"}, "holds segments of task reacher, not of pendulum"),
         ({"replay": database, "store": "other.db"}, "--replay repeats a run .* leave out --store"),

@@ -13,6 +13,7 @@ from tiny_runs import tiny
 
 from prefrl.cli import main
 from prefrl.errors import UserError
+from prefrl.report import build_report
 from prefrl.run import resume, train, watch
 
 
@@ -104,3 +105,5 @@ def test_a_server_is_connected_to_only_where_it_is_trusted(run: Path) -> None:
         resume(run, 8 * 256)
     with pytest.raises(UserError, match=r"nowhere.invalid(?!.*--trust)"):
         resume(run, 8 * 256, trust=True)
+    assert "prefrl report --trust counts them" in build_report(run).read_text()
+    assert "The store could not be read" in build_report(run, trust=True).read_text()

@@ -15,6 +15,7 @@ import jinja2
 from prefrl.dataset.contents import Dataset
 from prefrl.dataset.files import arrays_name
 from prefrl.plots import Metrics
+from prefrl.preferences import SKIPPED
 from prefrl.reward_model import RewardEnsemble
 from prefrl.tasks import TASKS
 
@@ -44,6 +45,7 @@ def data_card(dataset: Dataset, config: Mapping[str, Any]) -> str:
         answers=len(answers),
         superseded=sum(line.supersedes is not None for line in dataset.answers),
         cant_tell=sum(answer.ranking is None for answer in answers),
+        skipped=sum(answer.ranking == SKIPPED for answer in answers),
         equal=sum(answer.ranking is not None and len(answer.ranking) == 1 for answer in answers),
         mujoco_versions=", ".join(sorted({_cell(line.mujoco_version or "none") for line in dataset.segments})),
         recorded_with=_listed(_section(config, "versions").items()),

@@ -229,7 +229,7 @@ def _check_answers(dataset: Dataset, where: str) -> None:
             ranking = line.answer().ranking
         except UserError as error:
             raise UserError(f"{here}: {error}; {DAMAGED}") from error
-        if ranking is not None and sum(map(len, ranking)) != size_of[line.query_id]:
+        if ranking and sum(map(len, ranking)) != size_of[line.query_id]:
             raise UserError(f"{here} ranks {line.ranking}, its query has {size_of[line.query_id]} segments; {DAMAGED}")
         if line.supersedes is not None:
             if (line.supersedes, line.query_id) not in standing:

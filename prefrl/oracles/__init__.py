@@ -21,6 +21,9 @@ class Oracle(Protocol):
     def submit(self, queries: Sequence[Query]) -> None:
         """Ask stored queries; returns at once, whether or not they are answered yet."""
 
+    def recall(self, queries: Sequence[Query]) -> None:
+        """Look at stored queries that are answered already, by this oracle or another, and answer nothing."""
+
     def collect(self) -> list[Answer]:
         """The answers that have come in since the last call, each once; an empty list if there are none."""
 
@@ -30,6 +33,9 @@ class Nobody:
 
     def submit(self, queries: Sequence[Query]) -> None:
         """Leave them to others."""
+
+    def recall(self, queries: Sequence[Query]) -> None:
+        """Look at nothing."""
 
     def collect(self) -> list[Answer]:
         """None."""

@@ -8,19 +8,61 @@ from __future__ import annotations
 import math
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, Ranking
+from prefrl.preferences import SKIPPED, Answer, Ranking
 from prefrl.queries import Query
 from prefrl.segments import Segment
+
+RECENT_SEGMENTS = 200  # whose scores say what is a large difference by now
 
 
 def true_return(segment: Segment) -> float:
     """Undiscounted sum of the segment's true rewards."""
     return segment.true_return
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """How an oracle errs. By default never; the five teachers of B-Pref (Lee et al., 2021, algorithm 1), and mixtures.
+
+    What depends on the size of scores is in deviations: of the scores of the latest segments that were shown. So one
+    teacher suits tasks of any reward scale, and keeps its character while the policy gets better. B-Pref's own
+    thresholds follow the policy's mean return instead, and its β is in units of reward.
+    """
+
+    rationality: float | None = None
+    """β of a stochastic teacher: P[left] = 1 / (1 + exp(-β (left - right))), scores in deviations; none by default, who
+    always prefers the better one"""
+    discount: float = 1.0
+    """γ of a myopic teacher, who weighs a segment's last step with 1, the one before with γ, then γ², and so on"""
+    error_rate: float = 0.0
+    """chance of a uniformly random answer (the paper's section 2.2.3 assumes 0.1 of people); B-Pref's ε of flipped
+    answers is half of it"""
+    skip_below: float | None = None
+    """the best segment's score, in deviations from the mean, below which a query is skipped; none by default"""
+    equal_within: float = 0.0
+    """difference of scores, in deviations, up to which segments are called equal; an exact tie always is"""
+
+    def __post_init__(self) -> None:
+        if self.rationality is not None and not 0 <= self.rationality < math.inf:
+            raise UserError(f"rationality {self.rationality} of the oracle is not a number of 0 or more")
+        if not 0 <= self.discount <= 1:
+            raise UserError(f"discount {self.discount} of the oracle is outside [0, 1]")
+        if not 0 <= self.error_rate <= 1:
+            raise UserError(f"error rate {self.error_rate} of the oracle is outside [0, 1]")
+        if self.skip_below is not None and not math.isfinite(self.skip_below):
+            raise UserError(f"the oracle's skip-below of {self.skip_below} is not a number")
+        if not 0 <= self.equal_within < math.inf:
+            raise UserError(f"the oracle's equal-within of {self.equal_within} is not a number of 0 or more")
+
+
+PERFECT = Teacher()
 
 
 class SyntheticOracle:
@@ -30,34 +72,31 @@ class SyntheticOracle:
 
     Args:
         score: of one segment; higher is better. It may look at the whole segment and need not be a sum over steps.
-        error_rate: chance that the answer is uniformly random (left or right, never equal), in [0, 1].
-        tie_margin: scores this close, in the score's unit, are called equal; an exact tie always is.
+        teacher: how it errs.
         seed: what errors are drawn from, together with the query's segments: whether it is asked early or late, or
-            again after an interruption, its answer is the same.
+            again after an interruption, the draw is the same.
         labeller: the name under which the answers are stored.
 
     Raises:
-        UserError: an error rate outside [0, 1], or a margin that is negative or not finite.
+        UserError: a discount for a score that is no sum over steps.
     """
 
     def __init__(
         self,
         score: Callable[[Segment], float] = true_return,
-        error_rate: float = 0.0,
-        tie_margin: float = 0.0,
+        teacher: Teacher = PERFECT,
         *,
         seed: int,
         labeller: str = "synthetic",
     ) -> None:
-        if not 0.0 <= error_rate <= 1.0:
-            raise UserError(f"error rate {error_rate} is no probability; give one between 0 and 1")
-        if not 0.0 <= tie_margin < math.inf:
-            raise UserError(f"tie margin {tie_margin} is no distance between scores; give a finite number of 0 or more")
-        self.score = score
-        self.error_rate = error_rate
-        self.tie_margin = tie_margin
-        self.seed = seed
-        self.labeller = labeller
+        if teacher.discount < 1 and score is not true_return:
+            raise UserError(
+                f"a discount of {teacher.discount} weighs the steps of a sum, which only the true return is; "
+                "use --oracle.score reward"
+            )
+        self.score, self.teacher, self.seed, self.labeller = score, teacher, seed, labeller
+        self._scores: deque[float] = deque(maxlen=RECENT_SEGMENTS)
+        self._perceived: deque[float] = deque(maxlen=RECENT_SEGMENTS)
         self._answers: list[Answer] = []
 
     def submit(self, queries: Sequence[Query]) -> None:
@@ -68,10 +107,28 @@ class SyntheticOracle:
         """
         self._answers += [self._answer(query) for query in queries]
 
+    def recall(self, queries: Sequence[Query]) -> None:
+        """Note how far apart the segments of queries are that are answered already."""
+        for query in queries:
+            self._look(query)
+
     def collect(self) -> list[Answer]:
         """The answers since the last call, in the order of the queries."""
         answers, self._answers = self._answers, []
         return answers
+
+    def _look(self, query: Query) -> tuple[list[float], list[float]]:
+        """Scores of the segments, and what a myopic teacher takes them for."""
+        scores = [float(self.score(segment)) for segment in query.segments]
+        if not all(map(math.isfinite, scores)):
+            raise UserError(
+                f"query {query.id} has scores {scores}; the oracle's score must be finite for every segment"
+            )
+        discount = self.teacher.discount
+        perceived = scores if discount == 1 else [discounted_return(s, discount) for s in query.segments]
+        self._scores.extend(scores)
+        self._perceived.extend(perceived)
+        return scores, perceived
 
     def _answer(self, query: Query) -> Answer:
         if query.id is None:
@@ -79,17 +136,30 @@ class SyntheticOracle:
                 "a query without an id can't be answered; pass it through PreferenceStore.add_queries first"
             )
         shown_at = time.time()
-        scores = [float(self.score(segment)) for segment in query.segments]
-        if not all(map(math.isfinite, scores)):
-            raise UserError(
-                f"query {query.id} has scores {scores}; the oracle's score must be finite for every segment"
-            )
-        ranking = rank(scores, self.tie_margin)
-        if self.error_rate > 0:
-            rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
-            if rng.random() < self.error_rate:
-                ranking = tuple((int(position),) for position in rng.permutation(len(scores)))
-        return Answer(query.id, ranking, self.labeller, shown_at, time.time())
+        scores, perceived = self._look(query)
+        return Answer(query.id, self._rank(query, scores, perceived), self.labeller, shown_at, time.time())
+
+    def _rank(self, query: Query, scores: Sequence[float], perceived: Sequence[float]) -> Ranking:
+        teacher, spread = self.teacher, float(np.std(self._scores))
+        rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
+        if rng.random() < teacher.error_rate:
+            return tuple((int(position),) for position in rng.permutation(len(scores)))
+        if teacher.skip_below is not None and max(scores) < np.mean(self._scores) + teacher.skip_below * spread:
+            return SKIPPED
+        ranking = rank(scores, teacher.equal_within * spread)
+        if len(ranking) == 1:
+            return ranking
+        if teacher.rationality is not None:
+            # With Gumbel noise the order is a draw from the Plackett-Luce model; of two, from Bradley-Terry's.
+            utilities = teacher.rationality * np.array(perceived) / max(float(np.std(self._perceived)), 1e-12)
+            return rank((utilities + rng.gumbel(size=len(scores))).tolist())
+        return rank(perceived) if teacher.discount < 1 else ranking
+
+
+def discounted_return(segment: Segment, discount: float) -> float:
+    """Sum of true rewards, those further back weighing less: the last by 1, the one before by `discount`, ..."""
+    weights = discount ** np.arange(segment.length - 1, -1, -1, dtype=np.float64)
+    return float(weights @ segment.true_rewards.astype(np.float64))
 
 
 def _fingerprint(segment: Segment) -> int:

@@ -5,18 +5,30 @@ One SQLite file per run by default, PostgreSQL by its URL for many labellers. No
 deleted, and reading a file from a stranger executes nothing: arrays are plain bytes beside their dtype and shape.
 """
 
-from prefrl.preferences.answers import CANT_TELL, CHOICES, Answer, Ranking, ranking_from_text, ranking_to_text
+from prefrl.preferences.answers import (
+    CANT_TELL,
+    CHOICES,
+    SKIP,
+    SKIPPED,
+    Answer,
+    Ranking,
+    ranking_from_text,
+    ranking_to_text,
+)
 from prefrl.preferences.connection import without_password
-from prefrl.preferences.store import Moment, PreferenceStore, Rows
+from prefrl.preferences.store import Moment, PreferenceStore, Rows, open_existing
 
 __all__ = [
     "CANT_TELL",
     "CHOICES",
+    "SKIP",
+    "SKIPPED",
     "Answer",
     "Moment",
     "PreferenceStore",
     "Ranking",
     "Rows",
+    "open_existing",
     "ranking_from_text",
     "ranking_to_text",
     "without_password",

@@ -12,12 +12,14 @@ from prefrl.errors import UserError
 
 Ranking = tuple[tuple[int, ...], ...]
 
-CANT_TELL = "cant_tell"
+CANT_TELL, SKIP = "cant_tell", "skip"
+SKIPPED: Ranking = ()
 CHOICES: dict[str, Ranking | None] = {
     "left": ((0,), (1,)),
     "right": ((1,), (0,)),
     "equal": ((0, 1),),
     CANT_TELL: None,
+    SKIP: SKIPPED,
 }
 
 
@@ -30,7 +32,7 @@ class Answer:
     """
 
     query_id: int
-    ranking: Ranking | None  # positions on screen, best first, equally good ones grouped; None: can't tell
+    ranking: Ranking | None  # positions on screen, best first, ties grouped; None: can't tell; empty: skipped
     labeller: str
     shown_at: float  # unix seconds
     answered_at: float  # unix seconds
@@ -39,7 +41,7 @@ class Answer:
     id: int | None = None  # given by the PreferenceStore
 
     def __post_init__(self) -> None:
-        if self.ranking is None:
+        if not self.ranking:
             return
         ranking = tuple(tuple(sorted(int(position) for position in tied)) for tied in self.ranking)
         positions = sorted(position for tied in ranking for position in tied)
@@ -59,21 +61,21 @@ class Answer:
         replays: int = 0,
         supersedes: int | None = None,
     ) -> Answer:
-        """The answer to a pair, from the key that was pressed: left, right, equal or cant_tell."""
+        """The answer to a pair, from the key that was pressed: left, right, equal, cant_tell or skip."""
         if choice not in CHOICES:
             raise UserError(f"choice {choice!r} is none of {', '.join(CHOICES)}; rank longer queries with ranking=")
         return cls(query_id, CHOICES[choice], labeller, shown_at, answered_at, replays, supersedes)
 
     @property
     def choice(self) -> str:
-        """left, right, equal or cant_tell for a pair; like "2>0=1" for a longer query."""
+        """left, right, equal, cant_tell or skip for a pair; like "2>0=1" for a longer query."""
         for choice, ranking in CHOICES.items():
             if ranking == self.ranking:
                 return choice
         return ranking_to_text(self.ranking)
 
     def pairs(self) -> list[tuple[int, int, tuple[float, float]]]:
-        """Every pairwise comparison (i, j, μ) with i < j that the answer implies; none for can't tell.
+        """Every pairwise comparison (i, j, μ) with i < j that the answer implies; none for can't tell and skip.
 
         μ is (1, 0) where i is better, (0, 1) where j is, (½, ½) where they are equally good.
         """
@@ -87,16 +89,16 @@ class Answer:
 
 
 def ranking_to_text(ranking: Ranking | None) -> str:
-    """As the database keeps it: "0>1", "0=1", "2>0=1", "cant_tell"."""
-    if ranking is None:
-        return CANT_TELL
+    """As the database keeps it: "0>1", "0=1", "2>0=1", "cant_tell", "skip"."""
+    if not ranking:
+        return CANT_TELL if ranking is None else SKIP
     return ">".join("=".join(map(str, tied)) for tied in ranking)
 
 
 def ranking_from_text(text: str) -> Ranking | None:
     """The ranking that ranking_to_text wrote."""
-    if text == CANT_TELL:
-        return None
+    if text in (CANT_TELL, SKIP):
+        return CHOICES[text]
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,4}([>=][0-9]{1,4})*", text):
-        raise UserError(f"ranking {text!r} is neither {CANT_TELL} nor like 0>1, 0=1 or 2>0=1")
+        raise UserError(f"ranking {text!r} is none of {CANT_TELL} and {SKIP}, nor like 0>1, 0=1 or 2>0=1")
     return tuple(tuple(int(position) for position in tied.split("=")) for tied in text.split(">"))

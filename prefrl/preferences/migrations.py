@@ -26,8 +26,25 @@ def _add_the_runs_steps(connection: sa.Connection) -> None:
         )
 
 
+def _add_labelling(connection: sa.Connection) -> None:
+    """Who labels, and who is shown which query."""
+    number = "INTEGER PRIMARY KEY" if connection.dialect.name == "sqlite" else "SERIAL PRIMARY KEY"
+    double = "DOUBLE PRECISION NOT NULL"
+    connection.exec_driver_sql(
+        f"CREATE TABLE labellers (id {number}, name TEXT NOT NULL UNIQUE, consent TEXT NOT NULL, joined_at {double})"
+    )
+    connection.exec_driver_sql(
+        f"CREATE TABLE leases (id {number}, query_id INTEGER NOT NULL REFERENCES queries (id), "
+        "labeller_id INTEGER NOT NULL REFERENCES labellers (id), kind TEXT NOT NULL, swapped BOOLEAN NOT NULL, "
+        f"leased_at {double}, expires_at {double}, supersedes INTEGER REFERENCES answers (id), "
+        "answer_id INTEGER UNIQUE REFERENCES answers (id))"
+    )
+    for column in ("query_id", "labeller_id"):
+        connection.exec_driver_sql(f"CREATE INDEX ix_leases_{column} ON leases ({column})")
+
+
 # The first takes version 1 to 2, and so on; each within the transaction that also writes the new version.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps,)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps, _add_labelling)
 
 
 def schema_version() -> int:

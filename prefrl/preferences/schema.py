@@ -58,13 +58,38 @@ answers = sa.Table(
     TABLES,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
-    sa.Column("ranking", sa.Text, nullable=False),  # "0>1", "0=1", "2>0=1", "cant_tell"
+    sa.Column("ranking", sa.Text, nullable=False),  # "0>1", "0=1", "2>0=1", "cant_tell", "skip"
     sa.Column("labeller", sa.Text, nullable=False),
     sa.Column("shown_at", sa.Double, nullable=False),  # unix seconds
     sa.Column("answered_at", sa.Double, nullable=False),  # unix seconds
     sa.Column("replays", sa.Integer, nullable=False),
     # Unique: two tabs can't both undo the same answer and leave two current ones.
     sa.Column("supersedes", sa.ForeignKey("answers.id"), unique=True),
+)
+
+# People who label on the page; who comes again under the same name is the same one.
+labellers = sa.Table(
+    "labellers",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("consent", sa.Text, nullable=False),  # version of the text that they agreed to
+    sa.Column("joined_at", sa.Double, nullable=False),  # unix seconds
+)
+
+# A query that one labeller is to answer, until it lapses; labelling/leases.py.
+leases = sa.Table(
+    "leases",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
+    sa.Column("labeller_id", sa.ForeignKey("labellers.id"), nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),  # first, repeat, undo
+    sa.Column("swapped", sa.Boolean, nullable=False),  # the query's segments were shown in reverse order
+    sa.Column("leased_at", sa.Double, nullable=False),  # unix seconds
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("supersedes", sa.ForeignKey("answers.id")),  # of an undo
+    sa.Column("answer_id", sa.ForeignKey("answers.id"), unique=True),  # once it is answered
 )
 
 # When a run asked a query and took an answer, in its environment steps: with that it can be repeated.

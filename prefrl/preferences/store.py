@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -67,7 +68,7 @@ class PreferenceStore:
         self._mujoco_version = version("mujoco")
         self._segment_ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()  # by identity, not by content
         self._database = Database(fspath(url_or_path))
-        self._transaction = self._database.transaction
+        self.transaction = self._database.transaction  # for what reads or writes other tables with these
         self.location = self._database.location
         try:
             self._open()
@@ -76,12 +77,12 @@ class PreferenceStore:
             raise
 
     def _open(self) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             is_new = not sa.inspect(connection).get_table_names()
             refuse_torn_file(connection, self.location)
         if is_new:
             self._create()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             meta = self._read_meta(connection)
         recorded = meta.get("task")
         if self.task is not None and recorded is not None and self.task != recorded:
@@ -89,13 +90,13 @@ class PreferenceStore:
         if int(meta["schema_version"]) < schema_version():
             self._migrate()
         if self.task is not None and recorded is None:
-            with self._transaction(writes=True) as connection:
+            with self.transaction(writes=True) as connection:
                 if "task" not in self._read_meta(connection):
                     connection.execute(sa.insert(schema.meta), {"key": "task", "value": self.task})
         self.task = self.task or recorded
 
     def _create(self) -> None:
-        with self._transaction(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             if sa.inspect(connection).get_table_names():
                 return  # another process was faster
             schema.TABLES.create_all(connection)
@@ -107,7 +108,7 @@ class PreferenceStore:
             connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in meta.items()])
 
     def _migrate(self) -> None:
-        with self._transaction(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             version = int(self._read_meta(connection)["schema_version"])
             if version == schema_version():
                 return  # another process was faster
@@ -158,7 +159,7 @@ class PreferenceStore:
                     f"query {query.id} is stored already; add dataclasses.replace(query, id=None) to copy it"
                 )
         unseen = dict.fromkeys(s for query in queries for s in query.segments if s not in self._segment_ids)
-        with self._transaction(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             segment_ids = _insert(connection, schema.segments, [self._segment_row(segment) for segment in unseen])
             added = dict(zip(unseen, segment_ids, strict=True))
             query_ids = _insert(connection, schema.queries, [{"created_at": time.time()} for _ in queries])
@@ -188,26 +189,35 @@ class PreferenceStore:
         Raises:
             UserError: an unknown query, a ranking of the wrong size, or superseding what can't be.
         """
+        with self.transaction(writes=True) as connection:
+            stored = self.insert_answers(connection, answers)
+            if taken is not None:
+                _record(connection, schema.taken, [answer.id for answer in stored if answer.id], taken)
+        return stored
+
+    def insert_answers(self, connection: sa.Connection, answers: Sequence[Answer]) -> list[Answer]:
+        """As add_answers, within a `transaction` of the caller's that writes; they are safe once that has ended."""
         query_ids = sorted({int(answer.query_id) for answer in answers})
         replaced = sorted({int(answer.supersedes) for answer in answers if answer.supersedes is not None})
-        with self._transaction(writes=True) as connection:
-            shown_in = schema.query_segments.c.query_id
-            sizes = sa.select(shown_in, sa.func.count()).group_by(shown_in)
-            size_of = {row[0]: row[1] for row in _rows(connection, sizes, shown_in, query_ids)}
-            earlier = sa.select(schema.answers.c.id, schema.answers.c.query_id)
-            query_of = {row[0]: row[1] for row in _rows(connection, earlier, schema.answers.c.id, replaced)}
-            later = sa.select(schema.answers.c.supersedes, schema.answers.c.id)
-            successor_of: dict[int, int | None] = {
-                row[0]: row[1] for row in _rows(connection, later, schema.answers.c.supersedes, replaced)
-            }
-            for answer in answers:
-                self._check_answer(answer, size_of, query_of, successor_of)
-                if answer.supersedes is not None:
-                    successor_of[answer.supersedes] = None  # by one of this call, which has no id yet
-            ids = _insert(connection, schema.answers, [_answer_row(answer) for answer in answers])
-            if taken is not None:
-                _record(connection, schema.taken, ids, taken)
+        shown_in = schema.query_segments.c.query_id
+        sizes = sa.select(shown_in, sa.func.count()).group_by(shown_in)
+        size_of = {row[0]: row[1] for row in _rows(connection, sizes, shown_in, query_ids)}
+        earlier = sa.select(schema.answers.c.id, schema.answers.c.query_id)
+        query_of = {row[0]: row[1] for row in _rows(connection, earlier, schema.answers.c.id, replaced)}
+        later = sa.select(schema.answers.c.supersedes, schema.answers.c.id)
+        successor_of: dict[int, int | None] = {
+            row[0]: row[1] for row in _rows(connection, later, schema.answers.c.supersedes, replaced)
+        }
+        for answer in answers:
+            self._check_answer(answer, size_of, query_of, successor_of)
+            if answer.supersedes is not None:
+                successor_of[answer.supersedes] = None  # by one of this call, which has no id yet
+        ids = _insert(connection, schema.answers, [_answer_row(answer) for answer in answers])
         return [replace(answer, id=answer_id) for answer, answer_id in zip(answers, ids, strict=True)]
+
+    def answer_of(self, connection: sa.Connection, answer_id: int) -> Answer:
+        """The stored answer of that id, within a `transaction` of the caller's."""
+        return _answer(connection.execute(sa.select(schema.answers).where(schema.answers.c.id == answer_id)).one())
 
     def _check_answer(
         self,
@@ -221,7 +231,7 @@ class PreferenceStore:
         if answer.query_id not in size_of:
             raise UserError(f"query {answer.query_id} is not in {self.location}; add it with add_queries first")
         size = size_of[answer.query_id]
-        if answer.ranking is not None and sum(map(len, answer.ranking)) != size:
+        if answer.ranking and sum(map(len, answer.ranking)) != size:
             raise UserError(
                 f"ranking {ranking_to_text(answer.ranking)} does not fit query {answer.query_id}, which has {size} "
                 f"segments; name each of the positions 0 to {size - 1} once"
@@ -255,7 +265,7 @@ class PreferenceStore:
             UserError: an id is unknown, or a stored array is not what its dtype and shape say.
         """
         wanted = None if ids is None else list(dict.fromkeys(int(query_id) for query_id in ids))
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             link = schema.query_segments.c
             in_order = sa.select(schema.query_segments).order_by(link.query_id, link.position)
             links = _rows(connection, in_order, link.query_id, wanted)
@@ -279,7 +289,7 @@ class PreferenceStore:
         statement = sa.select(schema.answers).order_by(schema.answers.c.id)
         if not include_superseded:
             statement = statement.where(~_is_superseded())
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(statement).all()
         return [_answer(row) for row in rows]
 
@@ -293,7 +303,7 @@ class PreferenceStore:
 
     def _record(self, table: sa.Table, ids: Sequence[int], when: Moment) -> None:
         if ids:
-            with self._transaction(writes=True) as connection:
+            with self.transaction(writes=True) as connection:
                 _record(connection, table, ids, when)
 
     def asked_by(self, run: str) -> dict[int, int]:
@@ -306,7 +316,7 @@ class PreferenceStore:
 
     def _steps(self, table: sa.Table, column: sa.ColumnElement[int], run: str) -> dict[int, int]:
         statement = sa.select(column, table.c.env_steps).where(table.c.run == run).order_by(table.c.env_steps, column)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def not_taken_by(self, run: str) -> list[Answer]:
@@ -318,25 +328,25 @@ class PreferenceStore:
             .where(schema.asked.c.run == run, ~taken)
             .order_by(schema.answers.c.id)
         )
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [_answer(row) for row in connection.execute(statement)]
 
     def runs(self) -> dict[str, int]:
         """The runs that took answers from here, with the number of them."""
         statement = sa.select(schema.taken.c.run, sa.func.count()).group_by(schema.taken.c.run)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def unanswered(self) -> list[Query]:
         """Queries that nobody has answered yet, oldest first. "Can't tell" is an answer."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             query_id = schema.queries.c.id
             ids = connection.scalars(sa.select(query_id).where(~_is_answered()).order_by(query_id)).all()
         return self.queries(ids)
 
     def counts(self) -> dict[str, int]:
         """How many segments, queries, answered and unanswered queries, current answers and superseded answers."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
 
             def count(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
                 return connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one()
@@ -352,7 +362,7 @@ class PreferenceStore:
 
     def rows(self) -> Rows:
         """Segments, queries and answers as they lie in the database, by table and in the order of their ids."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {
                 table.name: [
                     dict(row)
@@ -363,7 +373,7 @@ class PreferenceStore:
 
     def add_rows(self, rows: Rows) -> None:
         """Add what `rows` gave, under the ids it had, all or none; the caller has checked it, and the file is new."""
-        with self._transaction(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             for table in _DATA_TABLES:
                 if rows[table.name]:
                     connection.execute(sa.insert(table), rows[table.name])
@@ -403,6 +413,17 @@ class PreferenceStore:
         check_segment(segment, where)
         self._segment_ids[segment] = row["id"]
         return segment
+
+
+def open_existing(url_or_path: str, task: str | None = None) -> PreferenceStore:
+    """A store that must be there already, to read or to go on with.
+
+    Raises:
+        UserError: it does not exist, or PreferenceStore refuses it.
+    """
+    if "://" not in url_or_path and not Path(url_or_path).is_file():
+        raise UserError(f"{url_or_path} does not exist; give the preferences.db of a run, or the URL of a store")
+    return PreferenceStore(url_or_path, task=task)
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, object]]) -> list[int]:

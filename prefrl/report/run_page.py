@@ -14,7 +14,7 @@ import numpy as np
 from prefrl import plots
 from prefrl.errors import UserError
 from prefrl.plots import Metrics, last_value, measured
-from prefrl.preferences import PreferenceStore
+from prefrl.preferences import PreferenceStore, without_password
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
 from prefrl.report.paper import paper_markers
@@ -24,7 +24,7 @@ LARGEST_VIDEO = 20_000_000  # bytes; base64 adds a third, and a page should stil
 EARLY_VIDEOS = {"025": "25 %", "050": "50 %", "075": "75 %"}
 GUESSING = 0.55  # accuracy on held-out answers; 0.5 is a coin
 COLLAPSED = 0.01  # deviations between the members' rewards
-CHOICES = ("left", "right", "equal", "cant_tell")
+CHOICES = ("left", "right", "equal", "cant_tell", "skip")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,12 @@ class Film:
     missing: str = ""
 
 
-def build_report(run_dir: str | Path) -> Path:
+def build_report(run_dir: str | Path, trust: bool = False) -> Path:
     """Write RUN/report.html from what the run left so far, and return its path.
+
+    Args:
+        run_dir: the run's folder.
+        trust: count the answers on the server that the run's configuration names.
 
     Raises:
         UserError: the folder is no run, or can't be written.
@@ -61,7 +65,7 @@ def build_report(run_dir: str | Path) -> Path:
         diagnostics=_diagnostics(run, draw),
         diagnosis=_diagnosis(run.metrics),
         diagnostics_missing=_diagnostics_missing(run),
-        labels=_labels(run, draw),
+        labels=_labels(run, draw, trust),
         machinery=_machinery(run, draw),
         no_metrics=_no_metrics(run),
         configuration=_configuration(run.config),
@@ -241,7 +245,7 @@ def _diagnostics_missing(run: Run) -> str:
     return "No predicted reward was recorded: the run did not get as far as fitting the predictor."
 
 
-def _labels(run: Run, draw: Drawer) -> dict[str, Any]:
+def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:
     if run.feedback == "none":
         return {"missing": ["This run was trained on the true reward (feedback none) and asked for no labels."]}
     metrics, missing = run.metrics, []
@@ -261,7 +265,7 @@ def _labels(run: Run, draw: Drawer) -> dict[str, Any]:
         figures.append(draw("Fit of the predictor", plots.fit_curves(metrics), caption))
     else:
         missing.append("No fit of the predictor was recorded.")
-    rows = _answers_by_labeller(run, missing)
+    rows = _answers_by_labeller(run, missing, trust)
     return {
         "sentence": sentence,
         "figures": figures,
@@ -271,12 +275,18 @@ def _labels(run: Run, draw: Drawer) -> dict[str, Any]:
     }
 
 
-def _answers_by_labeller(run: Run, missing: list[str]) -> list[dict[str, Any]]:
+def _answers_by_labeller(run: Run, missing: list[str], trust: bool) -> list[dict[str, Any]]:
     options = run.config.get("options")
     named = options.get("store") if isinstance(options, Mapping) else None
     location = str(named or run.path / "preferences.db")
     if "://" not in location and not Path(location).exists():
         missing.append(f"{Path(location).name} is missing, so the answers can't be counted by choice.")
+        return []
+    if "://" in location and not trust:
+        missing.append(
+            f"The answers are on a server, {without_password(location)}, which somebody else's run could name to be "
+            "told your password; prefrl report --trust counts them."
+        )
         return []
     try:
         with PreferenceStore(location) as store:
