@@ -1,0 +1,233 @@
+"""Who is shown which query: leases of queries to labellers, several of whom may label at once.
+
+Gives labellers their next queries and takes their answers; the trainer hears of those through the store alone. A lease
+that nobody answers in time lapses, and its query is free again. Everything happens in the store's own transactions, of
+which those that write take turns: so two labellers or two servers never give the same turn away, and an answer that is
+sent twice counts once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import sqlalchemy as sa
+
+from prefrl.errors import UserError
+from prefrl.preferences import Answer, PreferenceStore, schema
+
+
+@dataclass(frozen=True)
+class LeaseOptions:
+    """How queries are shared out."""
+
+    lease_seconds: float = 120.0
+    """time for an answer, after which a query goes to somebody else"""
+    overlap: float = 0.0
+    """share of queries that a second labeller is asked as well"""
+    repeat: float = 0.05
+    """share of a labeller's own queries that come back with the sides swapped"""
+    repeat_after: int = 20
+    """answers in between"""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A query that one labeller is to answer."""
+
+    id: int
+    query_id: int
+    labeller_id: int
+    kind: str  # first, repeat or undo
+    swapped: bool  # the query's segments are shown in reverse order
+    expires_at: float  # unix seconds
+    supersedes: int | None  # the answer that this one takes the place of, after undo
+    answer_id: int | None  # once it is answered
+
+
+class LeaseGone(UserError):
+    """A lease that lapsed and whose query has gone to somebody else, or of somebody else."""
+
+
+class Leases:
+    """The queries of one store, shared out among labellers.
+
+    Args:
+        store: of the queries.
+        options: how they are shared out.
+        seed: of the sides on which segments are shown, and of which queries more than one labeller gets.
+    """
+
+    def __init__(self, store: PreferenceStore, options: LeaseOptions | None = None, seed: int = 0) -> None:
+        self.store, self.options, self._seed = store, options or LeaseOptions(), seed
+
+    def join(self, name: str, consent: str, now: float) -> int:
+        """The id of the labeller of that name, new or known.
+
+        Raises:
+            UserError: the name is none.
+        """
+        name = " ".join(name.split())
+        if not 1 <= len(name) <= 80 or re.search("[\0-\x1f\ud800-\udfff]", name):
+            raise UserError(f"a name has 1 to 80 characters of plain text, not {len(name)}")
+        labellers = schema.labellers
+        with self.store.transaction(writes=True) as connection:
+            known = connection.scalar(sa.select(labellers.c.id).where(labellers.c.name == name))
+            if known is not None:
+                connection.execute(sa.update(labellers).where(labellers.c.id == known).values(consent=consent))
+                return int(known)
+            row = {"name": name, "consent": consent, "joined_at": now}
+            return int(connection.scalars(sa.insert(labellers).returning(labellers.c.id), row).one())
+
+    def take(self, labeller_id: int, count: int, ready: Collection[int], now: float) -> list[Lease]:
+        """The next queries for a labeller, at most `count`: what they have open already, then new ones.
+
+        Newest first: what the policy does now teaches more than what it did when they began to label.
+
+        Args:
+            labeller_id: from `join`.
+            count: of leases that the labeller is to have.
+            ready: ids of the queries that can be shown, as their clips are there.
+            now: unix seconds.
+        """
+        with self.store.transaction(writes=True) as connection:
+            mine = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
+            open_now = [lease for lease in mine if lease.answer_id is None and lease.expires_at > now]
+            open_now = [lease for lease in open_now if lease.query_id in ready][:count]
+            wanted = count - len(open_now)
+            if wanted <= 0:
+                return open_now
+            busy = {lease.query_id for lease in mine if lease.answer_id is not None or lease.expires_at > now}
+            held = self._held(connection, now)
+            free = sorted((q for q in ready if q not in busy and held.get(q, 0) < self.capacity(q)), reverse=True)
+            chosen = [("first", query_id, self._first_swapped(query_id, labeller_id)) for query_id in free[:wanted]]
+            if (again := self._due_repeat(mine, ready)) is not None:
+                chosen = [*chosen[: wanted - 1], ("repeat", again.query_id, not again.swapped)]
+            rows = [
+                {
+                    **{"query_id": query_id, "labeller_id": labeller_id, "kind": kind, "swapped": swapped},
+                    **{"leased_at": now, "expires_at": now + self.options.lease_seconds},
+                }
+                for kind, query_id, swapped in chosen
+            ]
+            return open_now + self._add(connection, rows)
+
+    def keep(self, labeller_id: int, now: float) -> None:
+        """Renew what a labeller has open, as long as their page is there."""
+        leases = schema.leases.c
+        mine = sa.and_(leases.labeller_id == labeller_id, leases.answer_id.is_(None), leases.expires_at > now)
+        with self.store.transaction(writes=True) as connection:
+            connection.execute(sa.update(schema.leases).where(mine).values(expires_at=now + self.options.lease_seconds))
+
+    def answer(self, lease_id: int, labeller_id: int, answer: Answer, now: float) -> Answer:
+        """Store what a labeller said; sent again, it is the same answer.
+
+        Args:
+            lease_id: of `take` or `undo`.
+            labeller_id: whose it must be.
+            answer: its query_id and supersedes are taken from the lease; its ranking is of what was on screen.
+            now: unix seconds.
+
+        Raises:
+            LeaseGone: it is somebody else's, or it lapsed and its query has been answered by others since.
+        """
+        with self.store.transaction(writes=True) as connection:
+            found = self._leases(connection, schema.leases.c.id == lease_id)
+            if not found or found[0].labeller_id != labeller_id:
+                raise LeaseGone(f"lease {lease_id} is not yours; load the page again")
+            lease = found[0]
+            if lease.answer_id is not None:
+                return self.store.answer_of(connection, lease.answer_id)
+            if lease.kind == "first" and lease.expires_at <= now:
+                others = self._held(connection, now).get(lease.query_id, 0)
+                if others >= self.capacity(lease.query_id):
+                    raise LeaseGone(f"query {lease.query_id} was answered by somebody else meanwhile")
+            ranking = answer.ranking
+            if lease.swapped and ranking:
+                last = sum(map(len, ranking)) - 1
+                ranking = tuple(tuple(last - position for position in tied) for tied in ranking)
+            said = replace(answer, query_id=lease.query_id, ranking=ranking, supersedes=lease.supersedes)
+            (stored,) = self.store.insert_answers(connection, [said])
+            connection.execute(
+                sa.update(schema.leases).where(schema.leases.c.id == lease_id).values(answer_id=stored.id)
+            )
+            return stored
+
+    def undo(self, labeller_id: int, before: int | None, now: float) -> Lease | None:
+        """A lease to answer anew what a labeller answered last, as it was shown then; None if there is nothing left.
+
+        Args:
+            labeller_id: whose answers.
+            before: id of an answer; the one before that is taken back. Undo after undo goes back through all of them.
+            now: unix seconds.
+        """
+        with self.store.transaction(writes=True) as connection:
+            mine = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
+            replaced = set(connection.scalars(sa.select(schema.answers.c.supersedes)))
+            standing = [
+                lease
+                for lease in mine
+                if lease.answer_id is not None
+                and lease.answer_id not in replaced
+                and (before is None or lease.answer_id < before)
+            ]
+            if not standing:
+                return None
+            last = max(standing, key=lambda lease: lease.answer_id or 0)
+            for lease in mine:  # the same once more, as after a reload
+                if lease.supersedes == last.answer_id and lease.answer_id is None and lease.expires_at > now:
+                    return lease
+            row = {
+                **{"query_id": last.query_id, "labeller_id": labeller_id, "kind": "undo", "swapped": last.swapped},
+                **{"leased_at": now, "expires_at": now + self.options.lease_seconds, "supersedes": last.answer_id},
+            }
+            return self._add(connection, [row])[0]
+
+    def capacity(self, query_id: int) -> int:
+        """How many labellers a query is for."""
+        return 1 + (self._draw(query_id, 0) < self.options.overlap)
+
+    def _first_swapped(self, query_id: int, labeller_id: int) -> bool:
+        return self._draw(query_id, labeller_id) < 0.5
+
+    def _draw(self, *key: int) -> float:
+        """The same number in [0, 1) whenever and in whatever process it is drawn."""
+        return float(np.random.default_rng([self._seed, *key]).random())
+
+    def _due_repeat(self, mine: list[Lease], ready: Collection[int]) -> Lease | None:
+        """An answer of before that is to be asked for again with the sides swapped, if it is time for one."""
+        answered = [lease for lease in mine if lease.answer_id is not None and lease.kind == "first"]
+        repeated = {lease.query_id for lease in mine if lease.kind == "repeat"}
+        if len(repeated) >= int(self.options.repeat * len(answered)):
+            return None
+        old = answered[: -self.options.repeat_after] if self.options.repeat_after else answered
+        return next((lease for lease in old if lease.query_id in ready and lease.query_id not in repeated), None)
+
+    def _held(self, connection: sa.Connection, now: float) -> dict[int, int]:
+        """By query: how many labellers have answered it or are about to."""
+        leases = schema.leases.c
+        statement = (
+            sa.select(leases.query_id, sa.func.count(sa.distinct(leases.labeller_id)))
+            .where(sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
+            .group_by(leases.query_id)
+        )
+        return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def _leases(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Lease]:
+        rows = connection.execute(sa.select(schema.leases).where(condition).order_by(schema.leases.c.id))
+        return [
+            Lease(
+                *(row.id, row.query_id, row.labeller_id, row.kind, row.swapped),
+                *(row.expires_at, row.supersedes, row.answer_id),
+            )
+            for row in rows
+        ]
+
+    def _add(self, connection: sa.Connection, rows: list[dict[str, object]]) -> list[Lease]:
+        if not rows:
+            return []
+        insert = sa.insert(schema.leases).returning(schema.leases.c.id, sort_by_parameter_order=True)
+        ids = list(connection.scalars(insert, rows))
+        return self._leases(connection, schema.leases.c.id.in_(ids))

@@ -1,0 +1,207 @@
+"""Who is shown which query: nothing twice, nothing lost, whoever comes and goes."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from stores import Database, Databases, make_answer, make_query
+
+from prefrl.errors import UserError
+from prefrl.labelling.leases import Lease, LeaseGone, LeaseOptions, Leases
+from prefrl.preferences import Answer, PreferenceStore
+
+PLAIN = LeaseOptions(repeat=0.0)
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    made = databases.new()
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[PreferenceStore]:
+    with PreferenceStore(database.location) as opened:
+        opened.add_queries([make_query(seed) for seed in range(6)])
+        yield opened
+
+
+READY = range(1, 7)
+
+
+def said(choice: str = "left") -> Answer:
+    return make_answer(1, choice)
+
+
+def ids(leases: list[Lease]) -> list[int]:
+    return [lease.query_id for lease in leases]
+
+
+def test_each_query_goes_to_one_labeller_newest_first(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
+    assert ids(leases.take(ann, 2, READY, 1.0)) == [6, 5]
+    assert ids(leases.take(bob, 3, READY, 1.0)) == [4, 3, 2]
+    assert ids(leases.take(ann, 5, READY, 1.0)) == [6, 5, 1], "what they had open, and what is left"
+    assert leases.take(bob, 9, [1, 2], 1.0)[0].query_id == 2, "only what can be shown"
+
+
+def test_who_comes_again_under_the_same_name_has_what_they_had(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join(" Ann  Lee ", "v1", 0.0)
+    before = leases.take(ann, 2, READY, 1.0)
+    assert leases.join("Ann Lee", "v2", 5.0) == ann
+    assert leases.take(ann, 2, READY, 6.0) == before
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 81, "a\0b", "\x1b[31m", "\ud800"])
+def test_a_name_that_is_none_is_refused(store: PreferenceStore, name: str) -> None:
+    with pytest.raises(UserError, match="a name has 1 to 80 characters"):
+        Leases(store).join(name, "v1", 0.0)
+
+
+def test_a_lease_lapses_and_is_kept_while_the_page_is_there(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
+    leases.take(ann, 6, READY, 0.0)
+    assert leases.take(bob, 6, READY, 119.0) == []
+    leases.keep(ann, 119.0)
+    assert leases.take(bob, 6, READY, 238.0) == []
+    assert ids(leases.take(bob, 1, READY, 240.0)) == [6]
+
+
+def test_an_answer_that_comes_twice_counts_once(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    (lease,) = leases.take(ann, 1, READY, 0.0)
+    first = leases.answer(lease.id, ann, said("left"), 1.0)
+    assert leases.answer(lease.id, ann, said("right"), 2.0) == first
+    assert store.answers() == [first]
+    assert first.query_id == lease.query_id
+    assert ids(leases.take(ann, 9, READY, 3.0)) == [5, 4, 3, 2, 1]
+
+
+def test_a_late_answer_counts_unless_somebody_else_has_the_query(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
+    late, later = leases.take(ann, 2, READY, 0.0)
+    assert leases.answer(late.id, ann, said(), 500.0).query_id == late.query_id
+    (taken,) = leases.take(bob, 1, [later.query_id], 500.0)
+    with pytest.raises(LeaseGone, match="somebody else meanwhile"):
+        leases.answer(later.id, ann, said(), 501.0)
+    leases.answer(taken.id, bob, said(), 502.0)
+    with pytest.raises(LeaseGone):
+        leases.answer(later.id, ann, said(), 503.0)
+    assert Counter(answer.query_id for answer in store.answers()) == {late.query_id: 1, later.query_id: 1}
+
+
+def test_the_lease_of_somebody_else_is_of_no_use(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
+    (lease,) = leases.take(ann, 1, READY, 0.0)
+    for lease_id in (lease.id, 999):
+        with pytest.raises(LeaseGone, match="not yours"):
+            leases.answer(lease_id, bob, said(), 1.0)
+    assert store.answers() == []
+
+
+def test_what_was_preferred_on_screen_is_stored_by_segment(store: PreferenceStore) -> None:
+    store.add_queries([make_query(seed) for seed in range(6, 60)])
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    given = leases.take(ann, 60, range(1, 61), 0.0)
+    assert 15 < sum(lease.swapped for lease in given) < 45
+    for lease in given:
+        answer = leases.answer(lease.id, ann, said("left"), 1.0)
+        assert answer.choice == ("right" if lease.swapped else "left")
+    assert Leases(store, PLAIN, seed=0)._first_swapped(3, ann) == next(x.swapped for x in given if x.query_id == 3)
+
+
+@pytest.mark.parametrize("choice", ["equal", "cant_tell", "skip"])
+def test_what_has_no_sides_is_stored_as_it_is(store: PreferenceStore, choice: str) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    for lease in leases.take(ann, 6, READY, 0.0):
+        assert leases.answer(lease.id, ann, said(choice), 1.0).choice == choice
+
+
+def test_undo_goes_back_through_all_answers(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    given = leases.take(ann, 3, READY, 0.0)
+    answers = [leases.answer(lease.id, ann, said("left"), 1.0) for lease in given]
+    last = leases.undo(ann, None, 2.0)
+    assert last is not None
+    assert leases.undo(ann, None, 2.5) == last, "asked for again, as after a reload"
+    assert (last.query_id, last.swapped, last.supersedes) == (given[2].query_id, given[2].swapped, answers[2].id)
+    before = leases.undo(ann, answers[2].id, 3.0)
+    assert before is not None
+    changed = leases.answer(before.id, ann, said("equal"), 4.0)
+    assert changed.supersedes == answers[1].id
+    first = leases.undo(ann, answers[1].id, 5.0)
+    assert first is not None
+    assert first.query_id == given[0].query_id
+    assert leases.undo(ann, answers[0].id, 6.0) is None
+    newest = leases.undo(ann, None, 7.0)
+    assert newest is not None
+    assert newest.supersedes == changed.id, "the changed answer is the newest"
+    assert Counter(answer.query_id for answer in store.answers()) == dict.fromkeys(ids(given), 1)
+
+
+def test_a_share_of_queries_goes_to_two_labellers_and_never_to_three(store: PreferenceStore) -> None:
+    store.add_queries([make_query(seed) for seed in range(6, 100)])
+    leases = Leases(store, LeaseOptions(overlap=0.3, repeat=0.0))
+    for name in ("Ann", "Bob", "Cyd"):
+        labeller = leases.join(name, "v1", 0.0)
+        for lease in leases.take(labeller, 200, range(1, 101), 0.0):
+            leases.answer(lease.id, labeller, replace(said(), labeller=name), 1.0)
+    counts = Counter(Counter(answer.query_id for answer in store.answers()).values())
+    assert set(counts) == {1, 2}
+    assert 15 < counts[2] < 45
+
+
+def test_some_queries_come_back_with_the_sides_swapped(store: PreferenceStore) -> None:
+    store.add_queries([make_query(seed) for seed in range(6, 100)])
+    leases = Leases(store, LeaseOptions(repeat=0.1, repeat_after=5))
+    ann = leases.join("Ann", "v1", 0.0)
+    shown: list[Lease] = []
+    while given := leases.take(ann, 1, range(1, 101), 0.0):
+        shown += given
+        leases.answer(given[0].id, ann, said(), 1.0)
+    repeats = [lease for lease in shown if lease.kind == "repeat"]
+    assert len(shown) == 100 + len(repeats)
+    assert len(repeats) == len({lease.query_id for lease in repeats}) in (9, 10)
+    for lease in repeats:
+        earlier = next(i for i, each in enumerate(shown) if each.query_id == lease.query_id)
+        assert shown[earlier].swapped != lease.swapped
+        assert shown.index(lease) - earlier > 5
+
+
+def test_labellers_at_once_lose_nothing_and_share_nothing(store: PreferenceStore, database: Database) -> None:
+    store.add_queries([make_query(seed) for seed in range(6, 80)])
+    errors: list[BaseException] = []
+
+    def label(name: str) -> None:
+        try:
+            with PreferenceStore(database.location) as own:
+                leases = Leases(own, PLAIN)
+                labeller = leases.join(name, "v1", 0.0)
+                while given := leases.take(labeller, 3, range(1, 81), 0.0):
+                    for lease in given:
+                        leases.answer(lease.id, labeller, replace(said(), labeller=name), 1.0)
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [threading.Thread(target=label, args=(name,)) for name in ("Ann", "Bob", "Cyd", "Ann")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert Counter(answer.query_id for answer in store.answers()) == dict.fromkeys(range(1, 81), 1)
