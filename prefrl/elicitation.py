@@ -6,6 +6,7 @@ asked and taken; gives both to whoever fits to them.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
@@ -29,7 +30,7 @@ class Elicitation:
 
     Args:
         store: keeps queries and answers; those it has count as asked and answered, and what has no answer is asked.
-            Whoever answers straight into the store, as people do, is heard too.
+            Whoever answers straight into the store, as people do, is heard where the oracle leaves it to others.
         oracle: answers, now or later.
         state: of an earlier elicitation on the same store. What was asked and taken after it, until the interruption,
             is in the store: it is asked and taken again at the same steps, and not stored twice.
@@ -46,17 +47,19 @@ class Elicitation:
         self.store, self.oracle = store, oracle
         self.run = state["run"] if state else uuid4().hex
         self._replays = state is not None and state["replays"]
-        queries = {query.id: query for query in store.queries()}
+        # Answers first: what others add meanwhile is then a query too many, and no answer without one.
         answers = {answer.id: answer for answer in store.answers(include_superseded=True)}
+        queries = {query.id: query for query in store.queries()}
         if state is None:
             state = {"asked": list(queries), "taken": list(answers)}  # what was there before counts as learnt from
             store.record_asked(state["asked"], Moment(self.run, 0))
             store.record_taken(state["taken"], Moment(self.run, 0))
         asked, taken = state["asked"], state["taken"]
-        if not (queries.keys() >= set(asked) and answers.keys() >= set(taken)):
+        steps_asked, steps_taken = store.asked_by(self.run), store.taken_by(self.run)
+        if not (steps_asked.keys() >= set(asked) and steps_taken.keys() >= set(taken)):
             raise UserError(
-                f"{store.location} holds {len(queries)} queries and {len(answers)} answers, but not all of the "
-                f"{len(asked)} and {len(taken)} that the checkpoint knows of; restore the file from a copy"
+                f"{store.location} knows of {len(steps_asked)} queries and {len(steps_taken)} answers of this run, but "
+                f"not of all the {len(asked)} and {len(taken)} in its checkpoint; restore the file from a copy"
             )
         self._queries = {query_id: queries[query_id] for query_id in asked}
         self._arrived = [answers[answer_id] for answer_id in taken]
@@ -64,19 +67,19 @@ class Elicitation:
         self.answered = _standing(self._arrived)
         self._queries_ahead = deque(
             (queries[query_id], env_steps)
-            for query_id, env_steps in store.asked_by(self.run).items()
+            for query_id, env_steps in steps_asked.items()
             if query_id not in self._queries
         )
         known = set(taken)
         # Answers that wait for their query or for their step; those without a step came while nobody took them.
         self._waiting: dict[int | None, tuple[Answer, int | None]] = {
             answer_id: (answers[answer_id], env_steps)
-            for answer_id, env_steps in store.taken_by(self.run).items()
+            for answer_id, env_steps in steps_taken.items()
             if answer_id not in known
         }
         self._hear()
         self._differs = False
-        answered = {answer.query_id for answer in answers.values()}
+        answered = {answer.query_id for answer in self._arrived} | self._answered_ahead()
         self._put_to_oracle(list(self._queries.values()), answered)
 
     @property
@@ -106,10 +109,9 @@ class Elicitation:
         if not all(map(_same_segments, queries, again)):
             self._tell_difference(again[0])
         self.store.record_asked([query.id for query, step in ahead if query.id and step != env_steps], now)
-        answered = {answer.query_id for answer, _ in self._waiting.values()}
         new = self.store.add_queries(queries[len(again) :], now)
         self._queries |= {query.id: query for query in [*again, *new]}
-        self._put_to_oracle([*again, *new], answered)
+        self._put_to_oracle([*again, *new], self._answered_ahead())
 
     def collect(self, env_steps: int) -> Answered:
         """Store what the oracle has answered by now and take it; the policy waits for no answer.
@@ -123,12 +125,13 @@ class Elicitation:
             stored = self.store.add_answers(given, taken=now)
             self._waiting |= {answer.id: (answer, env_steps) for answer in stored}
         self._hear()
-        due = [
-            answer
-            for answer, step in self._waiting.values()
-            if answer.query_id in self._queries and (step is None or step <= env_steps)
-        ]
-        due.sort(key=lambda answer: answer.id or 0)
+        due: list[Answer] = []
+        for answer_id in sorted(self._waiting, key=lambda each: each or 0):
+            answer, step = self._waiting[answer_id]
+            # What takes the place of another comes after it, whenever either was taken before an interruption.
+            replaced = answer.supersedes in self._waiting and all(answer.supersedes != each.id for each in due)
+            if answer.query_id in self._queries and (step is None or step <= env_steps) and not replaced:
+                due.append(answer)
         steps = {answer.id: self._waiting.pop(answer.id)[1] for answer in due}
         new = [answer_id for answer_id, step in steps.items() if answer_id and step != env_steps]
         self.store.record_taken(new, now)
@@ -143,13 +146,15 @@ class Elicitation:
         return [(self._queries[answer.query_id], answer) for answer in answers]
 
     def _put_to_oracle(self, queries: Sequence[Query], answered: Container[int | None]) -> None:
-        if known := [query for query in queries if query.id in answered]:
-            self.oracle.recall(known)
-        if unknown := [query for query in queries if query.id not in answered]:
-            self.oracle.submit(unknown)
+        """In their order, whichever of them are answered: so an oracle knows the same before each of them."""
+        for known, group in itertools.groupby(queries, key=lambda query: query.id in answered):
+            (self.oracle.recall if known else self.oracle.submit)(list(group))
+
+    def _answered_ahead(self) -> set[int]:
+        return {answer.query_id for answer, _ in self._waiting.values()}
 
     def _hear(self) -> None:
-        if not self._replays:
+        if self.oracle.others_answer and not self._replays:
             for answer in self.store.not_taken_by(self.run):
                 self._waiting.setdefault(answer.id, (answer, None))
 
@@ -195,7 +200,7 @@ def _standing(answers: Iterable[Answer]) -> int:
 
 
 def _same_segments(query: Query, other: Query) -> bool:
-    return all(
+    return len(query.segments) == len(other.segments) and all(
         np.array_equal(a.observations, b.observations) and np.array_equal(a.actions, b.actions)
         for a, b in zip(query.segments, other.segments, strict=True)
     )

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
 from prefrl.segments import cut_segments
 from prefrl.simulation import MujocoVectorEnv
 from prefrl.stage_clock import StageClock
+from prefrl.threads import available_cores, one_torch_thread
 
 log = logging.getLogger("prefrl")
 
@@ -116,6 +118,8 @@ class PreferenceLoop:
             self.trainer.comparisons.extend(self.elicitation.take())
             trained_on = VectorPredictedReward(self.recorder, self.ensemble)
         self._trained_on = trained_on
+        cores = config.threads or available_cores()
+        self._second_core = ThreadPoolExecutor(1) if self.trainer is not None and cores > 1 else None
         self._reference = np.empty(0), np.empty(0)  # observations and actions of the random policy
         self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
         self._started = False
@@ -175,11 +179,10 @@ class PreferenceLoop:
         while self.agent.env_steps < self.config.steps:
             began = time.perf_counter()
             rollout = self._collect()
-            fit = self._ask_and_fit() if self.trainer else None
-            rewards = self._reward_metrics(rollout)
-            with self.clock.stage("ppo"):
-                ppo = self.agent.learn()
-                self._update_observation_statistics(rollout)
+            if self.trainer is not None:
+                self._ask_what_is_due()
+                self._take_answers()
+            ppo, fit, rewards = self._learn(rollout)
             seconds = time.perf_counter() - began
             yield self._report(rollout, fit, rewards, ppo, seconds)
 
@@ -229,8 +232,35 @@ class PreferenceLoop:
         self.clock.add("policy", time.perf_counter() - began - simulated - predicted)
         return rollout
 
-    def _ask_and_fit(self) -> FitReport:
-        """Ask what the schedule wants by now, take the answers that are there, fit to all of them."""
+    @one_torch_thread()
+    def _learn(self, rollout: Rollout) -> tuple[dict[str, float], FitReport | None, dict[str, float]]:
+        """Policy and predictor, on a core each where there are two: neither needs what the other learns meanwhile."""
+        fitted: Future[tuple[FitReport, dict[str, float]]] | None = None
+        if self.trainer is not None:
+            if self._second_core is not None:
+                fitted = self._second_core.submit(self._fit, rollout)
+            else:
+                fitted = Future()
+                fitted.set_result(self._fit(rollout))
+        try:
+            with self.clock.stage("ppo"):
+                ppo = self.agent.learn()
+        finally:
+            if fitted is not None:
+                wait([fitted])
+        fit, rewards = fitted.result() if fitted is not None else (None, {})
+        self._update_observation_statistics(rollout)
+        return ppo, fit, rewards
+
+    def _fit(self, rollout: Rollout) -> tuple[FitReport, dict[str, float]]:
+        """Fit to all answers, then normalise the reward and compare it with the true one on the newest rollout."""
+        assert self.trainer is not None
+        with self.clock.stage("fit"):
+            fit = self.trainer.fit(self.config.reward.gradient_steps)
+        return fit, self._reward_metrics(rollout)
+
+    def _ask_what_is_due(self) -> None:
+        """Ask what the schedule wants by now."""
         config = self.config
         due = self._labels_wanted(self.agent.env_steps) - self.labels_asked
         if due > 0:
@@ -242,10 +272,6 @@ class PreferenceLoop:
                 else:
                     queries = self._draw_pairs(due, config.queries.recent_rollouts)
             self._ask(queries)
-        self._take_answers()
-        with self.clock.stage("fit"):
-            assert self.trainer is not None
-            return self.trainer.fit(config.reward.gradient_steps)
 
     def _draw_pairs(self, count: int, rollouts: int) -> list[Query]:
         length = self.config.queries.segment_steps
@@ -323,5 +349,7 @@ class PreferenceLoop:
         return IterationReport(self.agent.env_steps, metrics)
 
     def close(self) -> None:
-        """Stop the simulation's threads."""
+        """Stop the threads."""
         self.env.close()
+        if self._second_core is not None:
+            self._second_core.shutdown()

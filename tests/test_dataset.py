@@ -238,7 +238,7 @@ def test_a_run_is_left_as_it_was(run: Path, tmp_path: Path) -> None:
 def test_the_data_card_counts_and_names(out: Path) -> None:
     card = (out / "README.md").read_text()
     assert "5 short segments" in card
-    assert '| answers | 5, of which 1 superseded, 1 "can\'t tell" and 1 all equal |' in card
+    assert '| answers | 5, of which 1 superseded, 1 "can\'t tell", 0 skipped and 1 all equal |' in card
     assert "| labellers, with their answers | `ann` 4, `Bob <b> ` 1 |" in card
     assert "| settings of the synthetic oracle | `error_rate` 0.1 |" in card
     assert "(gymnasium id `prefrl/HopperBackflip-v0`)" in card

@@ -13,12 +13,15 @@ from stores import make_answer, make_query
 from prefrl.elicitation import Answered, Elicitation, replay_state
 from prefrl.errors import UserError
 from prefrl.oracles import Nobody
+from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import Answer, Moment, PreferenceStore
 from prefrl.queries import Query
 
 
 class Labellers:
     """Two people, who both answer every query, one question late."""
+
+    others_answer = True
 
     def __init__(self) -> None:
         self.waiting: list[int] = []
@@ -164,6 +167,60 @@ def test_people_may_answer_while_nobody_trains(store: PreferenceStore) -> None:
     assert told(resumed.collect(250)) == [(1, 1, "ann")]
 
 
+def test_an_answer_that_was_taken_back_is_forgotten_whatever_was_taken_when(store: PreferenceStore) -> None:
+    """The first one was taken late, the run killed before its checkpoint, and the answer then taken back."""
+    first = Elicitation(store, Nobody())
+    ask(first, 0)
+    state = first.state()
+    store.add_answers([make_answer(1)])
+    assert told(first.collect(300)) == [(1, 1, "ann")]
+    store.add_answers([make_answer(1, "right", supersedes=1)])
+    resumed = Elicitation(store, Nobody(), state)
+    assert resumed.collect(200) == []
+    assert told(resumed.collect(300)) == [(1, 1, "ann"), (2, 1, "ann")]
+    repeated = Elicitation(store, Nobody(), replay_state(store))
+    ask(repeated, 0)
+    assert told(repeated.collect(300)) == [(1, 1, "ann"), (2, 1, "ann")]
+
+
+def test_a_scripted_oracle_s_run_hears_no_other(store: PreferenceStore) -> None:
+    """So that its questions may be answered by others as well, to compare them."""
+    oracle = SyntheticOracle(seed=0)
+    first = Elicitation(store, oracle)
+    assert len(ask(first, 0)) == 1
+    state = first.state()
+    (query,) = store.add_queries([make_query(1)], Moment(first.run, 200))  # killed before it was answered
+    store.add_answers([make_answer(1, labeller="other"), make_answer(query.id, labeller="other")])
+    assert first.collect(150) == []
+    resumed = Elicitation(store, oracle, state)
+    resumed.take()
+    ((_, answer),) = ask(resumed, 1)
+    assert (answer.query_id, answer.labeller) == (query.id, "synthetic")
+
+
+def test_an_oracle_sees_queries_in_the_order_in_which_they_were_asked(store: PreferenceStore) -> None:
+    """Whichever of them are answered: at the start on a store that others used, and when that is resumed."""
+
+    class Watching(Nobody):
+        def __init__(self) -> None:
+            self.seen: list[int | None] = []
+
+        def submit(self, queries: Sequence[Query]) -> None:
+            self.seen += [query.id for query in queries]
+
+        recall = submit
+
+    store.add_queries([make_query(seed) for seed in range(6)])
+    store.add_answers([make_answer(query_id) for query_id in (5, 2)])
+    oracle = Watching()
+    state = Elicitation(store, oracle).state()
+    assert oracle.seen == [1, 2, 3, 4, 5, 6]
+    store.add_answers([make_answer(4)])
+    again = Watching()
+    Elicitation(store, again, state)
+    assert again.seen == [1, 2, 3, 4, 5, 6]
+
+
 def test_runs_on_one_store_take_only_answers_to_what_they_asked(store: PreferenceStore) -> None:
     one, other = Elicitation(store, Nobody()), Elicitation(store, Nobody())
     one.ask([make_query(0)], 100)
@@ -220,6 +277,8 @@ def test_a_store_that_lost_something_is_refused(store: PreferenceStore, tmp_path
     state, _ = interrupted_after(store, state_at=3, asked=3)
     with (
         PreferenceStore(tmp_path / "other.db") as other,
-        pytest.raises(UserError, match=r"0 queries and 0 answers, but not all of the 3 and 4 that .*; restore"),
+        pytest.raises(
+            UserError, match=r"knows of 0 queries and 0 answers of this run.* the 3 and 4 .*; restore"
+        ),
     ):
         Elicitation(other, Labellers(), state)

@@ -81,15 +81,13 @@ def test_without_a_margin_every_implied_comparison_is_the_sign_of_the_difference
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_error_rate_is_the_chance_of_a_coin_toss(seed: int) -> None:
-    """Half of the errors hit the right answer by luck; they are left or right even where the truth is a tie."""
+    """Half of the errors hit the right answer by luck; a tie is one to anybody."""
     oracle = SyntheticOracle(teacher=Teacher(error_rate=0.4), seed=seed)
     count = 3000
     clear = choices(oracle, *queries_worth(1, 0, count=count))
     assert abs(clear.count("right") / count - 0.2) < 0.04
     assert "equal" not in clear
-    tied = choices(oracle, *queries_worth(0, 0, count=count))
-    assert abs(tied.count("equal") / count - 0.6) < 0.05
-    assert abs(tied.count("left") / count - 0.2) < 0.04
+    assert set(choices(oracle, *queries_worth(0, 0, count=100))) == {"equal"}
 
 
 def test_an_error_over_three_segments_is_any_order_alike() -> None:

@@ -8,11 +8,11 @@ sent twice counts once.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-import numpy as np
 import sqlalchemy as sa
 
 from prefrl.errors import UserError
@@ -114,6 +114,13 @@ class Leases:
             ]
             return open_now + self._add(connection, rows)
 
+    def wanted(self, now: float) -> list[int]:
+        """Ids of the queries that still need a labeller, newest first."""
+        with self.store.transaction() as connection:
+            held = self._held(connection, now)
+            ids = connection.scalars(sa.select(schema.queries.c.id).order_by(schema.queries.c.id.desc())).all()
+        return [query_id for query_id in ids if held.get(query_id, 0) < self.capacity(query_id)]
+
     def keep(self, labeller_id: int, now: float) -> None:
         """Renew what a labeller has open, as long as their page is there."""
         leases = schema.leases.c
@@ -194,7 +201,8 @@ class Leases:
 
     def _draw(self, *key: int) -> float:
         """The same number in [0, 1) whenever and in whatever process it is drawn."""
-        return float(np.random.default_rng([self._seed, *key]).random())
+        digest = hashlib.blake2b(repr((self._seed, *key)).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") / 2**64
 
     def _due_repeat(self, mine: list[Lease], ready: Collection[int]) -> Lease | None:
         """An answer of before that is to be asked for again with the sides swapped, if it is time for one."""

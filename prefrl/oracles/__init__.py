@@ -16,7 +16,12 @@ class Oracle(Protocol):
     """Anything that can be asked and, sooner or later, answers.
 
     It keeps nothing across an interruption: what it has not answered by then it is asked again.
+
+    Attributes:
+        others_answer: a run that asks it also learns from what others answer, straight into the store.
     """
+
+    others_answer: bool
 
     def submit(self, queries: Sequence[Query]) -> None:
         """Ask stored queries; returns at once, whether or not they are answered yet."""
@@ -30,6 +35,8 @@ class Oracle(Protocol):
 
 class Nobody:
     """Answers nothing: what there is to learn from stands in the store, or comes to it from elsewhere."""
+
+    others_answer = True
 
     def submit(self, queries: Sequence[Query]) -> None:
         """Leave them to others."""

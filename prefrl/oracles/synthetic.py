@@ -42,8 +42,8 @@ class Teacher:
     discount: float = 1.0
     """γ of a myopic teacher, who weighs a segment's last step with 1, the one before with γ, then γ², and so on"""
     error_rate: float = 0.0
-    """chance of a uniformly random answer (the paper's section 2.2.3 assumes 0.1 of people); B-Pref's ε of flipped
-    answers is half of it"""
+    """chance that a preference is uniformly random (the paper's section 2.2.3 assumes 0.1 of people); B-Pref's ε of
+    flipped ones is half of it"""
     skip_below: float | None = None
     """the best segment's score, in deviations from the mean, below which a query is skipped; none by default"""
     equal_within: float = 0.0
@@ -80,6 +80,8 @@ class SyntheticOracle:
     Raises:
         UserError: a discount for a score that is no sum over steps.
     """
+
+    others_answer = False
 
     def __init__(
         self,
@@ -142,13 +144,13 @@ class SyntheticOracle:
     def _rank(self, query: Query, scores: Sequence[float], perceived: Sequence[float]) -> Ranking:
         teacher, spread = self.teacher, float(np.std(self._scores))
         rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
-        if rng.random() < teacher.error_rate:
-            return tuple((int(position),) for position in rng.permutation(len(scores)))
         if teacher.skip_below is not None and max(scores) < np.mean(self._scores) + teacher.skip_below * spread:
             return SKIPPED
         ranking = rank(scores, teacher.equal_within * spread)
         if len(ranking) == 1:
             return ranking
+        if rng.random() < teacher.error_rate:
+            return tuple((int(position),) for position in rng.permutation(len(scores)))
         if teacher.rationality is not None:
             # With Gumbel noise the order is a draw from the Plackett-Luce model; of two, from Bradley-Terry's.
             utilities = teacher.rationality * np.array(perceived) / max(float(np.std(self._perceived)), 1e-12)

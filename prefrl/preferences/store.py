@@ -344,6 +344,17 @@ class PreferenceStore:
             ids = connection.scalars(sa.select(query_id).where(~_is_answered()).order_by(query_id)).all()
         return self.queries(ids)
 
+    def segment_ids(self, query_ids: Sequence[int]) -> dict[int, list[int]]:
+        """Ids of the segments that queries show, in their order, by query; nothing of them is read."""
+        link = schema.query_segments.c
+        in_order = sa.select(schema.query_segments).order_by(link.query_id, link.position)
+        with self.transaction() as connection:
+            rows = _rows(connection, in_order, link.query_id, sorted(set(query_ids)))
+        shown: dict[int, list[int]] = {query_id: [] for query_id in query_ids}
+        for row in rows:
+            shown[row.query_id].append(row.segment_id)
+        return shown
+
     def counts(self) -> dict[str, int]:
         """How many segments, queries, answered and unanswered queries, current answers and superseded answers."""
         with self.transaction() as connection:
