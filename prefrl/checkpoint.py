@@ -51,7 +51,9 @@ def save_checkpoint(folder: Path, env_steps: int, state: State) -> Path:
         shutil.rmtree(path)
     unfinished.rename(path)
     sync(folder)
-    for old in checkpoints(folder)[:-KEPT]:
+    others = [other for other in checkpoints(folder) if other != path]
+    # Newer ones are torn, else the run would have gone on from them.
+    for old in [other for other in others if other > path] + [other for other in others if other < path][: -KEPT + 1]:
         shutil.rmtree(old)
     return path
 

@@ -158,6 +158,7 @@ class PreferenceLoop:
             self.recorder.load_state(state["recorder"])
             if self.ensemble is not None:
                 self._trained_on.observations = state["recorder"]["observations"]
+                self._trained_on.env_steps = state["recorder"]["env_steps"]
         else:
             self._restart_episodes(state)
         load_global_random_state(state["random"])
@@ -179,9 +180,6 @@ class PreferenceLoop:
         while self.agent.env_steps < self.config.steps:
             began = time.perf_counter()
             rollout = self._collect()
-            if self.trainer is not None:
-                self._ask_what_is_due()
-                self._take_answers()
             ppo, fit, rewards = self._learn(rollout)
             seconds = time.perf_counter() - began
             yield self._report(rollout, fit, rewards, ppo, seconds)
@@ -238,10 +236,10 @@ class PreferenceLoop:
         fitted: Future[tuple[FitReport, dict[str, float]]] | None = None
         if self.trainer is not None:
             if self._second_core is not None:
-                fitted = self._second_core.submit(self._fit, rollout)
+                fitted = self._second_core.submit(self._ask_and_fit, rollout)
             else:
                 fitted = Future()
-                fitted.set_result(self._fit(rollout))
+                fitted.set_result(self._ask_and_fit(rollout))
         try:
             with self.clock.stage("ppo"):
                 ppo = self.agent.learn()
@@ -252,9 +250,11 @@ class PreferenceLoop:
         self._update_observation_statistics(rollout)
         return ppo, fit, rewards
 
-    def _fit(self, rollout: Rollout) -> tuple[FitReport, dict[str, float]]:
-        """Fit to all answers, then normalise the reward and compare it with the true one on the newest rollout."""
+    def _ask_and_fit(self, rollout: Rollout) -> tuple[FitReport, dict[str, float]]:
+        """Ask what is due, fit to all answers, normalise the reward and compare it with the true one."""
         assert self.trainer is not None
+        self._ask_what_is_due()
+        self._take_answers()
         with self.clock.stage("fit"):
             fit = self.trainer.fit(self.config.reward.gradient_steps)
         return fit, self._reward_metrics(rollout)

@@ -44,7 +44,9 @@ class NormalisedObservations(BaseFeaturesExtractor):
 
 
 class NormalisedPolicy(ActorCriticPolicy):
-    """Actor and critic over normalised observations; what its parent computes, bit for bit, in fewer calls.
+    """Actor and critic over normalised observations; what its parent computes, in fewer calls, and to the same bits.
+
+    But for the entropy's last ones, which are learnt from only where there is an entropy bonus.
 
     On networks this small the parent spends half of its time between the kernels: in module hooks, in distributions
     that validate themselves, in walks over the module tree. With discrete actions it is left to do its own work.

@@ -75,6 +75,7 @@ class VectorPredictedReward(VectorWrapper):
         self.predictor = _load(predictor, env)
         self.observations: NDArray[Any] = np.empty(0)  # (n, obs_dim), of now
         self.seconds = 0.0  # spent predicting
+        self.env_steps = 0
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[Any], dict[str, Any]]:
         """Start all episodes."""
@@ -92,8 +93,10 @@ class VectorPredictedReward(VectorWrapper):
         if not np.isfinite(predicted).all():
             bad = int(np.argmin(np.isfinite(predicted)))
             raise NumericalError(
-                f"predicted reward of environment {bad} is {predicted[bad]}; lower --reward.learning-rate"
+                f"predicted reward of environment {bad} is {predicted[bad]} after {self.env_steps} steps; "
+                "lower --reward.learning-rate"
             )
         self.seconds += time.perf_counter() - began
+        self.env_steps += self.num_envs
         self.observations, rewards, terminations, truncations, info = self.env.step(actions)
         return self.observations, predicted, terminations, truncations, {**info, "true_reward": rewards}

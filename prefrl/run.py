@@ -17,6 +17,7 @@ import numpy as np
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
 from prefrl.config import TrainConfig, config_from_json
+from prefrl.dataset.contents import from_rows
 from prefrl.elicitation import replay_state
 from prefrl.environments import EnvironmentSpec
 from prefrl.errors import NumericalError, UserError
@@ -27,7 +28,7 @@ from prefrl.policy import SavedPolicy, TrustedPolicy
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder
-from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
+from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, refuse_links, write_json
 from prefrl.tasks import load_model
 from prefrl.trust import refuse_untrusted, wants_trust
 
@@ -35,6 +36,7 @@ log = logging.getLogger("prefrl")
 
 MILESTONES = {25: 0.25, 50: 0.5, 75: 0.75}  # per cent of the run: a short evaluation and a video
 MILESTONE_EPISODES = 4
+CHECKPOINT_FORMAT = 2  # changes with what PreferenceLoop.state holds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -69,6 +71,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
     if config.replay is not None:
         with open_existing(config.replay, config.task) as source:
             replay_state(source)
+            from_rows(source.rows(), source.task, source.location)
     return _carry_out(config, RunDirectory(config), on_progress, None)
 
 
@@ -110,6 +113,10 @@ def resume(
         state, torn = load_checkpoint(run_dir / "checkpoint")
         for line in torn:
             log.warning("%s", line)
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise UserError(
+                f"{run_dir}/checkpoint is of another version of prefrl; resume it with that one (config.json names it)"
+            )
         reached = state["loop"]["agent"]["env_steps"]
         done = read_json(run_dir / "status.json").get("state") == "done"
         if config.steps <= reached and (done or steps is not None):
@@ -154,18 +161,25 @@ def _carry_out(
         message = str(error) or type(error).__name__
         if isinstance(error, NumericalError):
             message += f"; {_last_checkpoint(directory.path)}"
-        directory.set_status(ended, run.env_steps if run else 0, message)
-        if run is not None:
-            run.close()
-            if not isinstance(error, NumericalError):
-                run.save()
+        try:
+            if run is not None:
+                run.close()
+                if not isinstance(error, NumericalError):
+                    run.save()
+            directory.set_status(ended, run.env_steps if run else 0, message)
+        except OSError as another:  # as on a full disk, which may be what has ended the run
+            log.warning("%s could not be left in order: %s", directory.path, another.strerror or another)
         if isinstance(error, NumericalError):
             raise NumericalError(message) from error
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{directory.path}: {error.strerror or error}; make room or mend it, then prefrl resume it"
+            ) from error
         raise
     finally:
         directory.release()
     if stopped:
-        trust = " --trust" if wants_trust(config.task, config.store) else ""
+        trust = " --trust" if wants_trust(directory.path, config.task, config.store) else ""
         further = f"; prefrl resume {directory.path}{trust} goes on" if (directory.path / "checkpoint").exists() else ""
         raise Stopped(f"stopped at {run.env_steps} of {config.steps} steps; saved in {directory.path}{further}")
     return directory.path
@@ -215,7 +229,8 @@ class _Run:
         directory.begin(reached)
         self._metrics = MetricsWriter(self.path, reached)
         location = config.store or self.path / "preferences.db"
-        self._store = PreferenceStore(location, task=config.task) if config.feedback != "none" else None
+        open_store = PreferenceStore if state is None else open_existing  # to resume on a new, empty one is a mistake
+        self._store = open_store(str(location), config.task) if config.feedback != "none" else None
         if self._store is not None and config.replay is not None and state is None:
             with open_existing(config.replay, config.task) as source:
                 self._store.add_rows(source.rows())
@@ -252,10 +267,12 @@ class _Run:
     def _checkpoint(self) -> None:
         with self._loop.clock.stage("checkpoint"):
             state = {
+                "format": CHECKPOINT_FORMAT,
                 "loop": self._loop.state(),
                 "seconds": time.perf_counter() - self._began,
                 "last_return": self._last_return,
             }
+            self._metrics.sync()  # the rows up to here are not written again
             save_checkpoint(self.path / "checkpoint", self.env_steps, state)
         self._checkpointed = time.perf_counter()
 
@@ -380,6 +397,7 @@ def watch(
     """
     if episodes < 1:
         raise UserError("0 episodes show nothing; give --episodes 1 or more")
+    refuse_links(run_dir)
     config, policy_file = written_configuration(run_dir), run_dir / "policy.zip"
     if not policy_file.exists():
         raise UserError(f"{run_dir} holds no policy.zip; it is written when a run ends")

@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
@@ -24,6 +25,8 @@ from prefrl.config import TrainConfig
 from prefrl.errors import UserError
 from prefrl.preferences import without_password
 
+log = logging.getLogger("prefrl")
+
 EVENTS = "events.out.tfevents."  # how TensorBoard's files begin
 VERSIONED = ("prefrl", "gymnasium", "mujoco", "numpy", "stable-baselines3", "torch")
 
@@ -31,8 +34,22 @@ VERSIONED = ("prefrl", "gymnasium", "mujoco", "numpy", "stable-baselines3", "tor
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write by atomic rename, so that a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    with unfinished.open("w") as file:
+        file.write(json.dumps(content, indent=2, default=str) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
+
+
+def refuse_links(run_dir: Path) -> None:
+    """Refuse a run whose files are links: what is written to them would go where they lead.
+
+    Raises:
+        UserError: one is.
+    """
+    for path in sorted(run_dir.iterdir()) if run_dir.is_dir() else []:
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, and may lead to a file that is none of the run's; put it there itself")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -64,12 +81,16 @@ class RunDirectory:
     def __init__(self, config: TrainConfig, resume: bool = False) -> None:
         assert config.run_dir is not None
         self.path, self._config = config.run_dir, config
+        if resume:
+            refuse_links(self.path)
         try:
             if not resume:
                 self.path.mkdir(parents=True)
                 (self.path / "videos").mkdir()
             self._lock = _take_lock(self.path)
         except FileExistsError as error:
+            if (self.path / "lock").is_file() and not (self.path / "lock").is_symlink():
+                _take_lock(self.path).close()  # says so if somebody has it
             raise UserError(_exists(self.path, str(error.filename))) from error
         except OSError as error:
             verb = "go on in" if resume else "create"
@@ -103,7 +124,7 @@ def _take_lock(path: Path) -> TextIO:
     Raises:
         UserError: another process has it.
     """
-    file = (path / "lock").open("a+")
+    file = os.fdopen(os.open(path / "lock", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -119,7 +140,9 @@ def _take_lock(path: Path) -> TextIO:
 
 def _exists(path: Path, name: str) -> str:
     if (path / "checkpoint").is_dir():
-        return f"{name} exists already; go on with prefrl resume {path}, give another --run-dir, or remove it first"
+        return f"{name} exists already; go on with prefrl resume {path}, or give another --run-dir"
+    if (path / "preferences.db").exists():
+        return f"{name} exists already, with answers in it; give another --run-dir"
     return f"{name} exists already; give another --run-dir, or remove it first"
 
 
@@ -189,24 +212,31 @@ class MetricsWriter:
     def __init__(self, path: Path, upto: int = 0) -> None:
         self._columns: list[str] = []
         kept = self._kept_rows(path / "metrics.csv", upto) if upto else []
+        if upto and (not kept or kept[-1][0] != str(upto)):
+            log.warning("%s lacks rows before step %d, as after a power cut", path / "metrics.csv", upto)
         events = _kept_events(path, upto) if upto else []
         unfinished = path / "metrics.csv.unfinished"
         with unfinished.open("w", newline="") as file:
             csv.writer(file).writerows(kept)
         unfinished.replace(path / "metrics.csv")
         self._file = (path / "metrics.csv").open("a", newline="")
-        for old in path.glob(f"{EVENTS}*"):
-            old.unlink()
-        self._tensorboard = SummaryWriter(str(path))
+        before = list(path.glob(f"{EVENTS}*"))
+        # A name of its own: within one second the old file's would be taken again.
+        self._tensorboard = SummaryWriter(str(path), filename_suffix=f".{upto}.{len(before)}")
         writer: Any = self._tensorboard.file_writer
         for event in events:
             writer.event_writer.add_event(event)
+        self._tensorboard.flush()
+        for old in before:
+            old.unlink()
 
     def _kept_rows(self, path: Path, upto: int) -> list[list[str]]:
         with path.open(newline="") as file:
             rows = list(csv.reader(file))
         self._columns = rows[0] if rows else []
         # The last row may be torn: then it is of a step that comes again.
+        if not self._columns:
+            return []
         return [self._columns, *(row for row in rows[1:] if len(row) == len(self._columns) and int(row[0]) <= upto)]
 
     def write(self, env_steps: int, row: Mapping[str, float]) -> None:
@@ -222,6 +252,11 @@ class MetricsWriter:
         for name, value in row.items():
             if not math.isnan(value):
                 self._tensorboard.add_scalar(name, value, env_steps)
+
+    def sync(self) -> None:
+        """Wait until all rows are on the disk."""
+        self._tensorboard.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flush and close both."""

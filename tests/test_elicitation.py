@@ -277,8 +277,6 @@ def test_a_store_that_lost_something_is_refused(store: PreferenceStore, tmp_path
     state, _ = interrupted_after(store, state_at=3, asked=3)
     with (
         PreferenceStore(tmp_path / "other.db") as other,
-        pytest.raises(
-            UserError, match=r"knows of 0 queries and 0 answers of this run.* the 3 and 4 .*; restore"
-        ),
+        pytest.raises(UserError, match=r"knows of 0 queries and 0 answers of this run.* the 3 and 4 .*; restore"),
     ):
         Elicitation(other, Labellers(), state)

@@ -738,6 +738,11 @@ def test_a_run_goes_on_in_a_database_from_before_runs_were_noted(of_version_1: D
             store.record_taken([3], Moment("f00d", 0))
 
 
+def test_an_older_database_that_lost_a_table_is_refused_and_untouched(of_version_1: Database) -> None:
+    of_version_1.tamper("DROP TABLE answers")
+    assert_refused_and_untouched(of_version_1, "damaged")
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(
     of_version_1: Database, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

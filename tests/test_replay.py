@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,10 +140,14 @@ def test_what_cannot_be_replayed_is_refused_in_one_line_and_leaves_nothing(tmp_p
     database = str(with_a_person / "preferences.db")
     with PreferenceStore(tmp_path / "empty.db", task="reacher"):
         pass
+    shutil.copy(database, tmp_path / "torn.db")
+    with closing(sqlite3.connect(tmp_path / "torn.db")) as connection, connection:
+        connection.execute("DELETE FROM query_segments WHERE query_id = 1")
     before = sorted(tmp_path.iterdir())
     refused: list[tuple[dict[str, Any], str]] = [
         ({"replay": str(tmp_path / "none.db")}, "none.db does not exist; give the preferences.db of a run"),
         ({"replay": str(tmp_path / "empty.db")}, "nothing to replay"),
+        ({"replay": str(tmp_path / "torn.db")}, "query 1"),
         ({"replay": database, "task": "pendulum"}, "holds segments of task reacher, not of pendulum"),
         ({"replay": database, "store": "other.db"}, "--replay repeats a run .* leave out --store"),
         ({"replay": database, "feedback": "none"}, "--replay repeats a run .* leave out --feedback none"),

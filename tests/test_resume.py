@@ -13,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tiny_runs import LABELS, STEPS, Killed, answers_of, assert_same, killed_at, metrics_of, tiny
 
+from prefrl.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from prefrl.config import TrainConfig
 from prefrl.errors import NumericalError, UserError
 from prefrl.loop import PreferenceLoop
@@ -148,6 +149,52 @@ def test_a_run_in_another_process_is_left_alone(tmp_path: Path) -> None:
 
     train(tiny(tmp_path / "run"), also)
     assert len(tried) == 1
+
+
+def test_a_torn_checkpoint_is_not_one_of_the_two_that_are_kept(tmp_path: Path) -> None:
+    for env_steps in (100, 200, 300):
+        save_checkpoint(tmp_path, env_steps, {"at": env_steps})
+    (tmp_path / f"{300:012d}" / "values.json").write_text("torn")
+    for env_steps in (250, 280):
+        save_checkpoint(tmp_path, env_steps, {"at": env_steps})
+        assert load_checkpoint(tmp_path) == ({"at": env_steps}, [])
+    assert [int(path.name) for path in checkpoints(tmp_path)] == [250, 280]
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_left(tmp_path: Path) -> None:
+    interrupt(tiny(tmp_path / "run"), 1280)
+    path = tmp_path / "run" / "checkpoint"
+    state, _ = load_checkpoint(path)
+    del state["format"]
+    save_checkpoint(path, 1024, state)
+    before = (tmp_path / "run" / "metrics.csv").read_text()
+    with pytest.raises(UserError, match="checkpoint is of another version of prefrl"):
+        resume(tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.csv").read_text() == before
+
+
+def test_lost_rows_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupt(tiny(tmp_path / "run"), 1536)
+    metrics = tmp_path / "run" / "metrics.csv"
+    metrics.write_text("\n".join(metrics.read_text().splitlines()[:2]) + "\n")
+    resume(tmp_path / "run")
+    assert "metrics.csv lacks rows before step 1280" in caplog.text
+    assert [int(row["env_steps"]) for row in metrics_of(tmp_path / "run")] == [768, 1536, 1792, 2048]
+
+
+def test_starting_where_a_run_is_going_on_says_whose_it_is(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def also(progress: Progress) -> None:
+        if not tried:
+            with pytest.raises(UserError, match=r"is being run by process \d+ on ") as refused:
+                train(tiny(tmp_path / "run"))
+            tried.append(str(refused.value))
+
+    train(tiny(tmp_path / "run", steps=4 * 256), also)
+    assert len(tried) == 1
+    with pytest.raises(UserError, match=r"exists already; go on with prefrl resume .*, or give another --run-dir$"):
+        train(tiny(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def test_a_run_is_the_same_wherever_its_answers_are(tmp_path: Path, databases: D
     assert_same_run(run, database.location, uninterrupted)
     assert options_of(run)["store"] == database.location
     report = (run / "report.html").read_text()
-    assert "counted by choice" not in report, "the report found the answers"
+    assert f"<td>reward</td><td>{LABELS}</td>" in report.replace("\n", ""), "the report found the answers"
     databases.drop(database)
 
 
@@ -105,7 +106,8 @@ def test_a_report_says_that_the_named_store_is_missing(tmp_path: Path, uninterru
     config = json.loads((run / "config.json").read_text())
     config["options"]["store"] = str(tmp_path / "answers.db")
     (run / "config.json").write_text(json.dumps(config))
-    assert "answers.db is missing" in build_report(run).read_text()
+    assert "a file outside its folder" in build_report(run).read_text()
+    assert "answers.db is missing" in build_report(run, trust=True).read_text()
     assert not (tmp_path / "answers.db").exists()
 
 
@@ -129,9 +131,32 @@ def test_a_run_whose_disk_fills_up_stops_at_its_checkpoint_and_goes_on_with_more
         acknowledged = answers_in(small / "answers.db")
         assert acknowledged
         (small / "ballast").unlink()
-        run = resume(tmp_path / "run")
+        run = resume(tmp_path / "run", trust=True)
         assert answers_in(small / "answers.db")[: len(acknowledged)] == acknowledged
         assert_same_run(run, small / "answers.db", uninterrupted)
+
+
+def test_a_run_whose_own_disk_fills_up_says_so_in_one_line_and_goes_on(tmp_path: Path, uninterrupted: Path) -> None:
+    """Metrics, checkpoints and answers lie on it, all of them."""
+    small = tmp_path / "small"
+    small.mkdir()
+    with mounted(small, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+
+        def fill() -> None:
+            with (small / "ballast").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)) == 4096:
+                    pass
+
+        def fill_until_refused() -> None:
+            with contextlib.suppress(OSError):
+                fill()
+
+        with pytest.raises(UserError, match=r"(make room|free some disk space)") as refusal:
+            train(tiny(small / "run"), once_at(AT, fill_until_refused))
+        assert "\n" not in str(refusal.value)
+        assert str(small / "run") in str(refusal.value)
+        (small / "ballast").unlink()
+        assert_same(resume(small / "run"), uninterrupted)
 
 
 def test_a_run_whose_server_stops_goes_on_when_it_is_back_with_the_password_from_the_environment(

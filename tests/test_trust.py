@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 from tiny_runs import tiny
 
 from prefrl.cli import main
+from prefrl.dataset import export_dataset
 from prefrl.errors import UserError
 from prefrl.report import build_report
 from prefrl.run import resume, train, watch
@@ -99,11 +100,44 @@ def test_trust_does_not_make_a_policy_fit(run: Path, content: bytes | None, mess
         watch(run, 1, trust=True)
 
 
+def test_a_file_outside_the_run_is_used_only_where_that_is_trusted(run: Path, tmp_path: Path) -> None:
+    """Else resuming somebody's run would write into my answers, and exporting it publish them."""
+    mine = tmp_path / "mine.db"
+    shutil.copy(run / "preferences.db", mine)
+    change(run, store=str(mine))
+    before = mine.read_bytes()
+    for refused in (lambda: resume(run, 8 * 256), lambda: export_dataset(run, tmp_path / "out")):
+        with pytest.raises(UserError, match=r"wants to use .*mine.db, a file outside its folder; if you trust that"):
+            refused()
+    change(run, store=str(run / ".." / "mine.db"))
+    with pytest.raises(UserError, match="a file outside its folder"):
+        resume(run, 8 * 256)
+    assert mine.read_bytes() == before
+    change(run, store=str(tmp_path / "none.db"))
+    with pytest.raises(UserError, match=r"none.db does not exist"):
+        resume(run, 8 * 256, trust=True)
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "status.json.unfinished", "metrics.csv", "videos"])
+def test_a_link_in_a_run_is_not_followed(run: Path, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    if (run / name).is_dir():
+        shutil.rmtree(run / name)
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(precious)
+    for refused in (lambda: resume(run, 8 * 256), lambda: watch(run, 1)):
+        with pytest.raises(UserError, match=f"{name} is a link"):
+            refused()
+    assert precious.read_text() == "precious"
+
+
 def test_a_server_is_connected_to_only_where_it_is_trusted(run: Path) -> None:
     change(run, store="postgresql://somebody@nowhere.invalid/name")
     with pytest.raises(UserError, match=r"wants to connect to postgresql://somebody@nowhere.invalid/name,"):
         resume(run, 8 * 256)
     with pytest.raises(UserError, match=r"nowhere.invalid(?!.*--trust)"):
         resume(run, 8 * 256, trust=True)
-    assert "prefrl report --trust counts them" in build_report(run).read_text()
+    assert "prefrl report --trust lets it" in build_report(run).read_text()
     assert "The store could not be read" in build_report(run, trust=True).read_text()

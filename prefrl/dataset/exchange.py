@@ -57,9 +57,10 @@ def _database(run: Path, config: Mapping[str, Any], trust: bool) -> str:
     """Path or URL of the run's answers."""
     options = config.get("options")
     named = options.get("store") if isinstance(options, dict) else None
-    if isinstance(named, str) and "://" in named:
+    if isinstance(named, str):
         refuse_untrusted(run, trust, "", named)
-        return named
+        if "://" in named:
+            return named
     database = Path(named) if isinstance(named, str) else run / "preferences.db"
     if not database.is_file():
         raise UserError(f"{run} holds no {database.name}; name the folder of a run that learnt from answers")

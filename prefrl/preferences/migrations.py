@@ -47,6 +47,19 @@ def _add_labelling(connection: sa.Connection) -> None:
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps, _add_labelling)
 
 
+# The tables that came with each version, so that a damaged database of an older one is told from a whole one.
+NEW_TABLES: dict[int, tuple[str, ...]] = {
+    1: ("meta", "segments", "queries", "query_segments", "answers"),
+    2: ("asked", "taken"),
+    3: ("labellers", "leases"),
+}
+
+
+def tables_of(version: int) -> set[str]:
+    """The tables of a database of that version."""
+    return {name for since, names in NEW_TABLES.items() if since <= version for name in names}
+
+
 def schema_version() -> int:
     """The version that this prefrl writes, and the newest that it reads."""
     return len(MIGRATIONS) + 1

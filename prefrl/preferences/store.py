@@ -25,7 +25,7 @@ from prefrl.preferences import schema
 from prefrl.preferences.answers import Answer, ranking_from_text, ranking_to_text
 from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, decode, encode
 from prefrl.preferences.connection import Database, refuse_torn_file
-from prefrl.preferences.migrations import migrate, schema_version
+from prefrl.preferences.migrations import migrate, schema_version, tables_of
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
@@ -136,8 +136,7 @@ class PreferenceStore:
                 f"{self.location} has schema version {written}, newer than {schema_version()}, "
                 "the newest that this prefrl reads; upgrade prefrl"
             )
-        expected = set(schema.TABLES.tables) if int(written) == schema_version() else set()
-        if int(written) < 1 or not tables >= expected:
+        if int(written) < 1 or not tables >= tables_of(int(written)):
             raise UserError(f"{self.location} is a damaged preference store; restore it from a copy")
         return meta
 

@@ -14,11 +14,12 @@ import numpy as np
 from prefrl import plots
 from prefrl.errors import UserError
 from prefrl.plots import Metrics, last_value, measured
-from prefrl.preferences import PreferenceStore, without_password
+from prefrl.preferences import PreferenceStore
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
 from prefrl.report.paper import paper_markers
 from prefrl.tasks import TASKS
+from prefrl.trust import wants_trust
 
 LARGEST_VIDEO = 20_000_000  # bytes; base64 adds a third, and a page should still open at once
 EARLY_VIDEOS = {"025": "25 %", "050": "50 %", "075": "75 %"}
@@ -282,11 +283,8 @@ def _answers_by_labeller(run: Run, missing: list[str], trust: bool) -> list[dict
     if "://" not in location and not Path(location).exists():
         missing.append(f"{Path(location).name} is missing, so the answers can't be counted by choice.")
         return []
-    if "://" in location and not trust:
-        missing.append(
-            f"The answers are on a server, {without_password(location)}, which somebody else's run could name to be "
-            "told your password; prefrl report --trust counts them."
-        )
+    if not trust and (wants := wants_trust(run.path, "", str(named) if named else None)):
+        missing.append(f"The run wants {wants[0]}, to count the answers; prefrl report --trust lets it.")
         return []
     try:
         with PreferenceStore(location) as store:
