@@ -74,7 +74,7 @@ def load_checkpoint(folder: Path) -> tuple[State, list[str]]:
         try:
             return _load(path), torn
         except Exception as error:  # zipfile and NumPy raise a dozen kinds on what is damaged
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             torn.append(f"{path} is torn ({reason}); going on from the one before")
     found = f"; {torn[-1]}" if torn else ""
     raise UserError(f"{folder} holds no whole checkpoint to resume from; start the run again{found}")
