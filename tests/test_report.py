@@ -148,7 +148,7 @@ def test_a_report_tells_what_the_run_did(complete: Path) -> None:
         "torch 2.13.0",
         "gamma 0.99",
         "hidden [64, 64]",
-        "synthetic 2 0 0 1 0 3",
+        "synthetic 2 0 0 1 0 0 3",
     ):
         assert expected in page.words
     assert len(page.all("svg")) == 7

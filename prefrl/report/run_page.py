@@ -280,11 +280,11 @@ def _answers_by_labeller(run: Run, missing: list[str], trust: bool) -> list[dict
     options = run.config.get("options")
     named = options.get("store") if isinstance(options, Mapping) else None
     location = str(named or run.path / "preferences.db")
-    if "://" not in location and not Path(location).exists():
-        missing.append(f"{Path(location).name} is missing, so the answers can't be counted by choice.")
-        return []
     if not trust and (wants := wants_trust(run.path, "", str(named) if named else None)):
         missing.append(f"The run wants {wants[0]}, to count the answers; prefrl report --trust lets it.")
+        return []
+    if "://" not in location and not Path(location).exists():
+        missing.append(f"{Path(location).name} is missing, so the answers can't be counted by choice.")
         return []
     try:
         with PreferenceStore(location) as store:
