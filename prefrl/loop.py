@@ -250,6 +250,7 @@ class PreferenceLoop:
         self._update_observation_statistics(rollout)
         return ppo, fit, rewards
 
+    @one_torch_thread()  # the number of threads is each thread's own
     def _ask_and_fit(self, rollout: Rollout) -> tuple[FitReport, dict[str, float]]:
         """Ask what is due, fit to all answers, normalise the reward and compare it with the true one."""
         assert self.trainer is not None
