@@ -43,27 +43,28 @@ gymnasium.register("TheirReacher-v0", "gymnasium.envs.mujoco.reacher_v5:ReacherE
 """
 
 
-def test_a_module_is_imported_only_where_it_is_trusted(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def their_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that names a module, which lies in the current folder."""
     (tmp_path / "their_module.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     change(run, task="their_module:TheirReacher-v0")
-    for refused in (lambda: watch(run, 1), lambda: resume(run, 8 * 256)):
+    return run
+
+
+def test_a_module_is_imported_only_where_it_is_trusted(their_run: Path, tmp_path: Path) -> None:
+    for refused in (lambda: watch(their_run, 1), lambda: resume(their_run, 8 * 256)):
         with pytest.raises(UserError, match=r"config.json wants to import their_module, which runs .* give --trust"):
             refused()
     assert not (tmp_path / "imported").exists()
-    watch(run, 1, trust=True)
+    watch(their_run, 1, trust=True)
     assert (tmp_path / "imported").exists()
 
 
 def test_a_replay_takes_the_options_of_a_run_and_imports_nothing_that_was_not_typed(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    their_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "their_module.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    change(run, task="their_module:TheirReacher-v0")
-    monkeypatch.setattr("sys.argv", ["prefrl", "train", "reacher", "--replay", str(run / "preferences.db")])
+    monkeypatch.setattr("sys.argv", ["prefrl", "train", "reacher", "--replay", str(their_run / "preferences.db")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
