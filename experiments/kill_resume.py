@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +44,6 @@ class Options:
     """labels of the run"""
     kills: int = 30
     """times to kill it"""
-    shortest: float = 2.0
-    """seconds it is left to run at least, which may end before it has started"""
-    longest: float = 9.0
-    """seconds it is left to run at most"""
     seed: int = 0
     """of the instants"""
 
@@ -55,11 +53,30 @@ def command(*words: str) -> list[str]:
     return [str(Path(sys.executable).with_name("prefrl")), *words]
 
 
-def run_to_the_end(*words: str) -> None:
-    """Run a command, whose output is shown only when it fails."""
-    done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(words)} failed: {done.stderr}")
+def run_to_the_end(run: Path, *words: str) -> float:
+    """Run a command, whose output goes to a log; returns the seconds to its first checkpoint."""
+    log, began, first = run.with_name(f"{run.name}.log"), time.perf_counter(), math.nan
+    with log.open("a") as file:
+        process = subprocess.Popen(command(*words), stdout=file, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            time.sleep(0.05)
+            if math.isnan(first) and any((run / "checkpoint").glob("[0-9]*")):
+                first = time.perf_counter() - began
+    if process.returncode:
+        sys.exit(f"{' '.join(words)} failed; see {log}")
+    return first
+
+
+def longest_life(whole: Path, start: float, kills: int) -> float:
+    """Seconds to draw lives up to, so that so many of them take half of the run, whatever the machine's speed.
+
+    A life of t seconds brings the run t - s seconds further, s being what it takes to the first checkpoint; over lives
+    from 0 to s + x that is x² / 2 (s + x) on average.
+    """
+    with (whole / "metrics.csv").open(newline="") as file:
+        rows = [float(row["seconds"]) for row in csv.DictReader(file)]
+    per_life = 0.4 * (rows[-1] - rows[0]) / kills
+    return start + per_life + math.sqrt(per_life**2 + 2 * per_life * start)
 
 
 def kill_after(seconds: float, log: Path, *words: str) -> bool:
@@ -115,11 +132,12 @@ def main() -> None:
     words = ["train", options.task, "--steps", str(options.steps), "--labels", str(options.labels)]
     words += ["--threads", "1", "--no-video", "--checkpoint-minutes", "0"]
     os.environ["OMP_NUM_THREADS"] = "1"
-    run_to_the_end(*words, "--run-dir", str(whole))
+    longest = longest_life(whole, run_to_the_end(whole, *words, "--run-dir", str(whole)), options.kills)
+    print(f"lives of up to {longest:.1f} s", flush=True)
     rng = random.Random(options.seed)
     instants: list[dict[str, Any]] = []
     while len(instants) < options.kills:
-        seconds = rng.uniform(options.shortest, options.longest)
+        seconds = rng.uniform(0, longest)
         resumable = any((killed / "checkpoint").glob("[0-9]*"))
         if not resumable:
             shutil.rmtree(killed, ignore_errors=True)
@@ -129,7 +147,7 @@ def main() -> None:
         state = read_json(killed / "status.json") if (killed / "status.json").exists() else {}
         instants.append({"after_seconds": round(seconds, 2), "resumed": resumable, "rows": _rows(killed)})
         print(f"kill {len(instants)}/{options.kills}: {instants[-1]} {state.get('state', 'no status yet')}", flush=True)
-    run_to_the_end("resume", str(killed))
+    run_to_the_end(killed, "resume", str(killed))
     outcome = same(killed, whole)
     config = read_json(whole / "config.json")
     result = {
@@ -158,8 +176,9 @@ def _page(result: dict[str, Any]) -> str:
     verdicts = "\n".join(f"| {name} | {'yes' if ok else 'NO'} |" for name, ok in result["identical"].items())
     return f"""# Killed {result["kills"]} times, and resumed
 
-`{result["command"]}`, killed with SIGKILL {result["kills"]} times, {result["kills_of_a_resumed_run"]} of them while it
-was a resumed run, then resumed to its end, beside the same run uninterrupted.
+`{result["command"]}`,
+killed with SIGKILL {result["kills"]} times, {result["kills_of_a_resumed_run"]} of them while it was a resumed run,
+then resumed to its end, beside the same run uninterrupted.
 
 | identical, bit for bit | |
 | --- | --- |
