@@ -1,4 +1,4 @@
-"""The command line: `prefrl train`, `resume`, `watch`, `report`, `answer`, `export`, `import`, `tasks`, `bench`."""
+"""The command line: `prefrl train`, `resume`, `label`, `watch`, `report`, `answer`, `tasks`, and so on."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from prefrl.config import Count, TrainConfig, default_config
 from prefrl.dataset import Dataset, export_dataset, import_dataset
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
+from prefrl.labelling.label import LabelOptions, label
 from prefrl.report import build_report, compare_report
 from prefrl.run_directory import read_json
 from prefrl.tasks import TASKS
+from prefrl.watching import watch
 
 PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
 
@@ -103,6 +105,7 @@ class Tasks:
 Command = (
     Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a policy from comparisons.")]
     | Annotated[Resume, tyro.conf.subcommand("resume")]
+    | Annotated[LabelOptions, tyro.conf.subcommand("label")]
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[AnswerOptions, tyro.conf.subcommand("answer")]
@@ -182,7 +185,7 @@ def _run(command: object) -> int:
         _resume(command)
     elif isinstance(command, Watch):
         deterministic = command.actions == "deterministic"
-        evaluation, video = run.watch(command.run, command.episodes, deterministic, command.seed, command.trust)
+        evaluation, video = watch(command.run, command.episodes, deterministic, command.seed, command.trust)
         _print_evaluation(evaluation)
         if video is not None:
             print(video)
@@ -191,6 +194,8 @@ def _run(command: object) -> int:
             raise UserError("no run given; name one or more run folders")
         one = len(command.runs) == 1
         print(build_report(command.runs[0], command.trust) if one else compare_report(command.runs, command.out))
+    elif isinstance(command, LabelOptions):
+        label(command, lambda address: print(_invitation(address), flush=True))
     elif isinstance(command, AnswerOptions):
         print(f"{command.store}: " + ", ".join(f"{count} {choice}" for choice, count in answer(command).most_common()))
     elif isinstance(command, Export):
@@ -208,7 +213,7 @@ def _train(config: TrainConfig) -> None:
     config = config.resolved()
     print(f"{config.task} in {config.run_dir}", flush=True)
     with _progress(config, 0) as shown:
-        path = run.train(config, shown.update)
+        path = run.train(config, shown.update, shown.page)
     _print_result(path)
 
 
@@ -217,7 +222,7 @@ def _resume(command: Resume) -> None:
     print(f"{config.task} in {config.run_dir}", flush=True)
     reached = [int(path.name) for path in checkpoints(command.run / "checkpoint")]
     with _progress(config, max(reached, default=0)) as shown:
-        path = run.resume(command.run, command.steps, shown.update, command.trust)
+        path = run.resume(command.run, command.steps, shown.update, shown.page, command.trust)
     _print_result(path)
 
 
@@ -255,6 +260,10 @@ class _LiveProgress:
         text = _line(self._config, progress, time.monotonic() - self._began, self._begun_at)
         self._bar.update(self._task, completed=min(progress.env_steps, self._config.steps), text=text)
 
+    def page(self, address: str) -> None:
+        """Show where people label."""
+        self._bar.console.print(_invitation(address), soft_wrap=True, markup=False, highlight=False)
+
 
 class _PlainProgress:
     """A line every ten seconds, for logs."""
@@ -277,14 +286,25 @@ class _PlainProgress:
             self._last = now
             print(_line(self._config, progress, now - self._began, self._begun_at), flush=True)
 
+    def page(self, address: str) -> None:
+        """Print where people label."""
+        print(_invitation(address), flush=True)
+
+
+def _invitation(address: str) -> str:
+    return f"label at {address}"
+
 
 def _line(config: TrainConfig, progress: run.Progress, seconds: float, begun_at: int) -> str:
     """One line on `seconds` of work that began at that many environment steps."""
     left = seconds / max(progress.env_steps - begun_at, 1) * max(config.steps - progress.env_steps, 0)
     true_return = "-" if math.isnan(progress.true_return) else f"{progress.true_return:.0f}"
     labels = f"{progress.labels}/{config.labels} labels  " if config.feedback != "none" else ""
+    steps = f"{progress.env_steps / 1e6:.2f}/{config.steps / 1e6:g}M"
+    if progress.unanswered:
+        return f"{steps}  {labels}waits for {progress.unanswered} answers"
     return (
-        f"{progress.env_steps / 1e6:.2f}/{config.steps / 1e6:g}M  {labels}return {true_return}  "
+        f"{steps}  {labels}return {true_return}  "
         f"{progress.steps_per_second:,.0f}/s  {int(left) // 60}:{int(left) % 60:02d} left"
     )
 

@@ -14,6 +14,7 @@ import tyro
 from prefrl.agent import PPOOptions
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import UserError
+from prefrl.labelling.options import PeopleOptions
 from prefrl.oracles.synthetic import SyntheticOracle, Teacher, true_return
 from prefrl.reward_training import RewardOptions
 from prefrl.tasks import TASKS, Task
@@ -89,8 +90,9 @@ class TrainConfig:
 
     task: tyro.conf.Positional[str]
     """task of `prefrl tasks`, or any gymnasium id (module:Id-v0 imports the module first)"""
-    feedback: Literal["synthetic", "none"] = "synthetic"
-    """synthetic: a scripted oracle compares segments; none: PPO on the true reward, the baseline"""
+    feedback: Literal["synthetic", "people", "none"] = "synthetic"
+    """synthetic: a scripted oracle compares segments; people: whoever opens the labelling page, whose address is
+    printed; none: PPO on the true reward, the baseline"""
     labels: Count = 700
     """comparisons to ask for over the whole run"""
     steps: Count = 2_000_000
@@ -121,6 +123,7 @@ class TrainConfig:
     """render videos of the policy at 25, 50, 75 and 100 % of the run"""
     queries: QueryOptions = field(default_factory=QueryOptions)
     oracle: OracleOptions = field(default_factory=OracleOptions)
+    people: PeopleOptions = field(default_factory=PeopleOptions)
     reward: RewardOptions = field(default_factory=RewardOptions)
     ppo: PPOOptions = field(default_factory=PPOOptions)
 
@@ -213,7 +216,12 @@ class TrainConfig:
                 f"the random policy's {first} steps leave no iteration of {self.iteration_steps} in {self.steps}; "
                 "raise --steps or lower --queries.initial-rollouts"
             )
-        self.oracle.make(spec.task, self.seed)
+        if self.feedback == "people" and spec.task is None:
+            raise UserError(
+                f"{self.task} has no model to render clips of; people can judge the tasks of `prefrl tasks`"
+            )
+        if self.feedback == "synthetic":
+            self.oracle.make(spec.task, self.seed)
 
 
 # Where a task is known to want something else than the defaults; experiments/README.md has what was measured.

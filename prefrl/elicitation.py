@@ -62,6 +62,7 @@ class Elicitation:
                 f"not of all the {len(asked)} and {len(taken)} in its checkpoint; restore the file from a copy"
             )
         self._queries = {query_id: queries[query_id] for query_id in asked}
+        self._answered = {answers[answer_id].query_id for answer_id in taken}
         self._arrived = [answers[answer_id] for answer_id in taken]
         self._taken = list(taken)
         self.answered = _standing(self._arrived)
@@ -86,6 +87,13 @@ class Elicitation:
     def asked(self) -> int:
         """Queries so far."""
         return len(self._queries)
+
+    def unanswered(self) -> int:
+        """How many queries nobody has answered by now; none where a run is replayed, which hears all it will hear."""
+        if self._replays:
+            return 0
+        self._hear()
+        return len(self._queries.keys() - self._answered - self._answered_ahead())
 
     def state(self) -> State:
         """What later questions and answers depend on besides the store; ask for it when nothing is left to `take`."""
@@ -137,6 +145,7 @@ class Elicitation:
         self.store.record_taken(new, now)
         self._arrived += due
         self._taken += [answer.id for answer in due]
+        self._answered |= {answer.query_id for answer in due}
         self.answered += _standing(due)
         return self.take()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,16 @@ NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
 ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
+WAIT_SECONDS = 0.2  # between two looks for answers
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Training waits for people's answers."""
+
+    env_steps: int
+    unanswered: int
+    can_save: bool  # whether `state` may be asked for, which within an iteration it may not
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,10 @@ class IterationReport:
 
 
 def make_oracle(config: TrainConfig, seed: int) -> Oracle:
-    """The oracle a resolved configuration asks for."""
-    return Nobody() if config.replay is not None else config.oracle.make(config.environment().task, seed)
+    """The oracle a resolved configuration asks for; people answer through the labelling page, into the store."""
+    if config.replay is not None or config.feedback == "people":
+        return Nobody()
+    return config.oracle.make(config.environment().task, seed)
 
 
 class PreferenceLoop:
@@ -123,12 +135,14 @@ class PreferenceLoop:
         self._reference = np.empty(0), np.empty(0)  # observations and actions of the random policy
         self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
         self._started = False
+        self._asked_first = False
         if state is not None:
             self._load_state(state)
 
     def state(self) -> State:
         """Everything that the next iterations depend on, between two of them; the store keeps the rest."""
         state: State = {
+            "started": self._started,
             "random": global_random_state(),
             "env": self.env.unwrapped.state() if isinstance(self.env.unwrapped, MujocoVectorEnv) else None,
             "recorder": self.recorder.state(),
@@ -144,7 +158,7 @@ class PreferenceLoop:
         return state
 
     def _load_state(self, state: State) -> None:
-        self._started = True
+        self._started, self._asked_first = state["started"], True
         self.agent.load_state(state["agent"])
         self._moments.load_state(state["moments"])
         self._reference = state["reference"][0], state["reference"][1]
@@ -172,19 +186,41 @@ class PreferenceLoop:
         self.recorder.env_steps = state["recorder"]["env_steps"]
         self.agent.restart_episodes(self.recorder.env_steps)
 
-    def iterations(self) -> Iterator[IterationReport]:
-        """Run to the configured number of steps, one report per iteration."""
+    def iterations(self, on_wait: Callable[[Waiting], None] = lambda waiting: None) -> Iterator[IterationReport]:
+        """Run to the configured number of steps, one report per iteration.
+
+        Args:
+            on_wait: called five times a second while people are waited for; what it raises ends the loop.
+        """
         if self.config.feedback != "none" and not self._started:
-            self._start_from_random_policy()
+            if not self._asked_first:
+                self._ask_about_random_policy()
+            self._wait(0, on_wait, can_save=True)
+            self._learn_from_first_answers()
         self._started = True
+        wait_above = self.config.people.wait_above if self.config.feedback == "people" else None
         while self.agent.env_steps < self.config.steps:
             began = time.perf_counter()
             rollout = self._collect()
+            if wait_above is not None:
+                self._ask_what_is_due()
+                waited = time.perf_counter()
+                self._wait(wait_above, on_wait, can_save=False)
+                began += time.perf_counter() - waited
             ppo, fit, rewards = self._learn(rollout)
             seconds = time.perf_counter() - began
             yield self._report(rollout, fit, rewards, ppo, seconds)
 
-    def _start_from_random_policy(self) -> None:
+    def _wait(self, above: int, on_wait: Callable[[Waiting], None], can_save: bool) -> None:
+        """For people, until no more than so many queries are unanswered."""
+        assert self.elicitation is not None
+        if self.config.feedback != "people":
+            return
+        while (unanswered := self.elicitation.unanswered()) > above:
+            on_wait(Waiting(self.agent.env_steps, unanswered, can_save))
+            time.sleep(WAIT_SECONDS)
+
+    def _ask_about_random_policy(self) -> None:
         """The first quarter of the labels is about a randomly initialised policy (section A.1)."""
         config = self.config
         for _ in range(config.queries.initial_rollouts):
@@ -193,10 +229,13 @@ class PreferenceLoop:
         if due > 0:
             # Nothing is known yet to disagree about.
             self._ask(self._draw_pairs(due, rollouts=config.queries.initial_rollouts))
+        self._asked_first = True
+
+    def _learn_from_first_answers(self) -> None:
         self._take_answers()
         with self.clock.stage("fit"):
             assert self.trainer is not None
-            self.trainer.fit(config.reward.initial_gradient_steps)
+            self.trainer.fit(self.config.reward.initial_gradient_steps)
         self._normalise_rewards()
         self._reference = self._draw_steps(REFERENCE_STEPS)
         self.agent.restart_return_statistics()
@@ -260,6 +299,7 @@ class PreferenceLoop:
             fit = self.trainer.fit(self.config.reward.gradient_steps)
         return fit, self._reward_metrics(rollout)
 
+    @one_torch_thread()
     def _ask_what_is_due(self) -> None:
         """Ask what the schedule wants by now."""
         config = self.config

@@ -11,32 +11,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
-from prefrl.clips import ClipRenderer, RenderingUnavailable, annotate, write_video
+from prefrl.clips import RenderingUnavailable
 from prefrl.config import TrainConfig, config_from_json
 from prefrl.dataset.contents import from_rows
 from prefrl.elicitation import replay_state
 from prefrl.environments import EnvironmentSpec
 from prefrl.errors import NumericalError, UserError
-from prefrl.evaluation import EVALUATION_SEED, Evaluation, Policy, evaluate
-from prefrl.loop import PreferenceLoop
-from prefrl.measures import backward_revolutions
-from prefrl.policy import SavedPolicy, TrustedPolicy
+from prefrl.evaluation import Evaluation, evaluate
+from prefrl.filming import film
+from prefrl.labelling.page_server import PageServer
+from prefrl.loop import PreferenceLoop, Waiting
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder
-from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, refuse_links, write_json
-from prefrl.tasks import load_model
+from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
 from prefrl.trust import refuse_untrusted, wants_trust
 
 log = logging.getLogger("prefrl")
 
-MILESTONES = {25: 0.25, 50: 0.5, 75: 0.75}  # per cent of the run: a short evaluation and a video
+MILESTONES = (25, 50, 75)  # per cent of the run: a short evaluation and a video
+PEOPLES_MILESTONES = range(10, 100, 10)  # people see on the page what comes of their answers
 MILESTONE_EPISODES = 4
-CHECKPOINT_FORMAT = 2  # changes with what PreferenceLoop.state holds
+CHECKPOINT_FORMAT = 3  # changes with what PreferenceLoop.state holds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -48,14 +47,24 @@ class Progress:
     labels: int
     true_return: float  # of the last episodes that ended; NaN before
     steps_per_second: float
+    unanswered: int = 0  # queries whose answers are waited for
 
 
 class Stopped(Exception):
     """The user pressed Ctrl-C, or the machine wants to stop; what was learnt so far is saved."""
 
 
-def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda progress: None) -> Path:
+def train(
+    config: TrainConfig,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_page: Callable[[str], None] = lambda address: None,
+) -> Path:
     """Train as configured and leave everything in the run's folder, which is returned.
+
+    Args:
+        config: of the run.
+        on_progress: called after every iteration, and now and then while people are waited for.
+        on_page: called with the address of the labelling page, once people can open it.
 
     Raises:
         UserError: the configuration can't work, or the environment misbehaves.
@@ -72,7 +81,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] = lambda 
         with open_existing(config.replay, config.task) as source:
             replay_state(source)
             from_rows(source.rows(), source.task, source.location)
-    return _carry_out(config, RunDirectory(config), on_progress, None)
+    return _carry_out(config, RunDirectory(config), on_progress, on_page, None)
 
 
 def play_one_episode(spec: EnvironmentSpec) -> None:
@@ -93,6 +102,7 @@ def resume(
     run_dir: Path,
     steps: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_page: Callable[[str], None] = lambda address: None,
     trust: bool = False,
 ) -> Path:
     """Go on with an interrupted run from its last checkpoint, as if nothing had happened.
@@ -100,7 +110,7 @@ def resume(
     Args:
         run_dir: the run's folder.
         steps: go on to this many environment steps, beyond those it was started with.
-        on_progress: called after every iteration.
+        on_progress, on_page: as for `train`.
         trust: import the module and connect to the server that the run's configuration names.
 
     Raises:
@@ -124,7 +134,7 @@ def resume(
     except BaseException:
         directory.release()
         raise
-    return _carry_out(config, directory, on_progress, state)
+    return _carry_out(config, directory, on_progress, on_page, state)
 
 
 def configuration(run_dir: Path, steps: int | None = None, trust: bool = False) -> TrainConfig:
@@ -144,13 +154,17 @@ def written_configuration(run_dir: Path) -> TrainConfig:
 
 
 def _carry_out(
-    config: TrainConfig, directory: RunDirectory, on_progress: Callable[[Progress], None], state: State | None
+    config: TrainConfig,
+    directory: RunDirectory,
+    on_progress: Callable[[Progress], None],
+    on_page: Callable[[str], None],
+    state: State | None,
 ) -> Path:
     run: _Run | None = None
     stopped = False
     try:
         with StopSignals() as stop:
-            run = _Run(config, directory, on_progress, stop, state)
+            run = _Run(config, directory, on_progress, on_page, stop, state)
             try:
                 stopped = run.train()
             except KeyboardInterrupt:
@@ -219,6 +233,7 @@ class _Run:
         config: TrainConfig,
         directory: RunDirectory,
         on_progress: Callable[[Progress], None],
+        on_page: Callable[[str], None],
         stop: StopSignals,
         state: State | None,
     ) -> None:
@@ -234,11 +249,16 @@ class _Run:
         if self._store is not None and config.replay is not None and state is None:
             with open_existing(config.replay, config.task) as source:
                 self._store.add_rows(source.rows())
+        self._page: PageServer | None = None
+        if config.feedback == "people" and config.replay is None:
+            self._page = PageServer(self.path, str(location), config.people, on_page)
         self._loop = PreferenceLoop(config, self._store, state=state["loop"] if state else None)
         self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
-        self._milestones = {percent: share for percent, share in MILESTONES.items() if reached < share * config.steps}
+        milestones = PEOPLES_MILESTONES if self._page is not None else MILESTONES
+        self._milestones = [percent for percent in milestones if reached < percent / 100 * config.steps]
         self._last_return = state["last_return"] if state else float("nan")
         self._checkpointed = time.perf_counter()
+        self._waits = False
 
     @property
     def env_steps(self) -> int:
@@ -247,7 +267,11 @@ class _Run:
 
     def train(self) -> bool:
         """Run the loop, noting metrics, milestones and checkpoints; returns whether it was asked to stop early."""
-        for report in self._loop.iterations():
+        for report in self._loop.iterations(self._wait):
+            self._look_after_page()
+            if self._waits:
+                self._waits = False
+                self.directory.set_status("running", self.env_steps)
             metrics = {"seconds": time.perf_counter() - self._began, **report.metrics}
             self._metrics.write(report.env_steps, metrics)
             if not np.isnan(metrics["true_return"]):
@@ -264,6 +288,23 @@ class _Run:
                 return True
         return False
 
+    def _wait(self, report: Waiting) -> None:
+        """People are waited for: say so, and be ready to be stopped or killed meanwhile."""
+        if not self._waits:
+            self._waits = True
+            if report.can_save:
+                self._checkpoint()
+            self.directory.set_status("waiting", report.env_steps, "for people's answers")
+        labels = self._loop.labels_asked - report.unanswered
+        self._on_progress(Progress(report.env_steps, labels, self._last_return, 0.0, report.unanswered))
+        self._look_after_page()
+        if self._stop.requested:
+            raise KeyboardInterrupt
+
+    def _look_after_page(self) -> None:
+        if self._page is not None:
+            self._page.look_after()
+
     def _checkpoint(self) -> None:
         with self._loop.clock.stage("checkpoint"):
             state = {
@@ -277,9 +318,8 @@ class _Run:
         self._checkpointed = time.perf_counter()
 
     def _milestone(self, env_steps: int) -> None:
-        reached = [percent for percent, share in self._milestones.items() if env_steps >= share * self.config.steps]
-        for percent in reached:
-            del self._milestones[percent]
+        reached = [percent for percent in self._milestones if env_steps >= percent / 100 * self.config.steps]
+        self._milestones = self._milestones[len(reached) :]
         if reached and self.config.video:
             self._film(self._evaluate(MILESTONE_EPISODES), f"{reached[-1]:03d}", seconds=8)
 
@@ -296,12 +336,17 @@ class _Run:
         write_json(self.path / "evaluation.json", evaluation.as_json())
         if self.config.video:
             self._film(evaluation, "final", seconds=25)
+        page, self._page = self._page, None
         self.close()
         self.directory.set_status(state, self.env_steps, message)
+        if page is not None:
+            page.say_goodbye()
         build_report(self.path, trust=True)
 
     def close(self) -> None:
-        """Close the files and stop the simulation's threads."""
+        """Close the files and the labelling page, and stop the simulation's threads."""
+        if self._page is not None:
+            self._page.close()
         self._metrics.close()
         self._loop.close()
         if self._store is not None:
@@ -315,109 +360,3 @@ class _Run:
             film(self._loop.agent, self._spec, evaluation, self.path / "videos" / f"{name}.mp4", seconds)
         except RenderingUnavailable as error:
             log.warning("no video: %s", error)
-
-
-def film(policy: Policy, spec: EnvironmentSpec, evaluation: Evaluation, path: Path, seconds: float) -> Path:
-    """Render the first evaluated episode, at most `seconds` of video.
-
-    Raises:
-        RenderingUnavailable: no off-screen rendering here, or the environment has none.
-    """
-    if spec.task is None or evaluation.qpos is None:
-        return _film_by_rendering(policy, spec, path, seconds)
-    task, qpos = spec.task, evaluation.qpos[0]
-    # Every second step at the clip's rate: twice the speed a labeller sees, so that an episode fits.
-    stride = 2 if len(qpos) > 100 else 1
-    qpos = qpos[::stride][: int(seconds * task.playback_fps)]
-    dt = _seconds_per_step(spec)
-    with ClipRenderer(load_model(task), task.camera, width=480, height=360) as renderer:
-        captions = [_caption(task.name, qpos[: i + 1], i * stride * dt) for i in range(len(qpos))]
-        return Path(write_video(path, annotate(renderer.iter_frames(qpos), captions), task.playback_fps))
-
-
-def _seconds_per_step(spec: EnvironmentSpec) -> float:
-    assert spec.task is not None
-    env = spec.task.robot.make()
-    dt = float(env.dt)
-    env.close()
-    return dt
-
-
-def _caption(task: str, qpos: np.ndarray, seconds: float) -> str:
-    caption = f"{seconds:4.1f} s"
-    if task == "hopper-backflip":
-        turned = backward_revolutions(qpos)
-        caption += f"   turns {int(np.floor((turned - turned[0]).max()))}"
-    return caption
-
-
-def _film_by_rendering(policy: Policy, spec: EnvironmentSpec, path: Path, seconds: float) -> Path:
-    """Film an environment of the user's through its own `render`."""
-    try:
-        frames, fps = _rendered_episode(policy, spec, seconds)
-    except Exception as error:  # whatever a user's renderer may raise: no video is worth a run
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RenderingUnavailable(f"{spec.name} cannot render: {reason}") from error
-    return Path(write_video(path, frames, fps))
-
-
-def _rendered_episode(policy: Policy, spec: EnvironmentSpec, seconds: float) -> tuple[list[np.ndarray], float]:
-    """Frames of one episode, at most `seconds` of them, and their rate."""
-    env = gymnasium.make(spec.name, render_mode="rgb_array", max_episode_steps=spec.horizon)
-    fps = env.metadata.get("render_fps", 30)
-    observation, _ = env.reset(seed=EVALUATION_SEED)
-    frames = []
-    for _ in range(int(min(seconds * fps, spec.horizon))):
-        frames.append(np.asarray(env.render()))
-        action = policy.act(np.asarray(observation)[None])[0]
-        observation, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            break
-    env.close()
-    return frames, fps
-
-
-def watch(
-    run_dir: Path, episodes: int = 10, deterministic: bool = True, seed: int | None = None, trust: bool = False
-) -> tuple[Evaluation, Path | None]:
-    """Evaluate a finished run's policy again and write RUN/videos/watch.mp4.
-
-    Args:
-        run_dir: the run's folder.
-        episodes: to evaluate.
-        deterministic: act by the policy's mean.
-        seed: of the start states.
-        trust: open policy.zip with Stable-Baselines3, whoever wrote it, and import the module that the run names.
-
-    Returns:
-        What it did, and the video; None, with a warning, where nothing can be rendered.
-
-    Raises:
-        UserError: the folder holds no finished run, or one that wants more trust.
-    """
-    if episodes < 1:
-        raise UserError("0 episodes show nothing; give --episodes 1 or more")
-    refuse_links(run_dir)
-    config, policy_file = written_configuration(run_dir), run_dir / "policy.zip"
-    if not policy_file.exists():
-        raise UserError(f"{run_dir} holds no policy.zip; it is written when a run ends")
-    refuse_untrusted(run_dir, trust, config.task)
-    spec = config.environment()
-    env = spec.make(1)
-    open_policy = TrustedPolicy if trust else SavedPolicy
-    policy = open_policy(policy_file, env.single_observation_space, env.single_action_space, config.ppo.hidden)
-    env.close()
-    env_steps = read_json(run_dir / "status.json").get("env_steps", config.steps)
-    evaluation = evaluate(
-        policy,
-        spec,
-        episodes,
-        env_steps,
-        deterministic=deterministic,
-        **({} if seed is None else {"seed": seed}),
-    )
-    try:
-        return evaluation, film(policy, spec, evaluation, run_dir / "videos" / "watch.mp4", seconds=25)
-    except RenderingUnavailable as error:
-        log.warning("no video: %s", error)
-        return evaluation, None

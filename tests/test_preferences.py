@@ -515,7 +515,7 @@ def test_answers_survive_kill_mid_write(database: Database) -> None:
 
 def test_meta_says_what_the_database_is(store: PreferenceStore, database: Database) -> None:
     meta = dict(database.read("SELECT key, value FROM meta"))
-    assert (meta["schema_version"], meta["task"]) == ("3", "hopper")
+    assert (meta["schema_version"], meta["task"]) == ("4", "hopper")
     assert set(meta) == {"schema_version", "task", "mujoco_version", "created"}
 
 
@@ -562,7 +562,7 @@ def test_a_database_of_another_program_is_refused_and_untouched(database: Databa
 def test_a_newer_schema_is_refused_and_untouched(database: Database) -> None:
     PreferenceStore(database.location).close()
     database.tamper("UPDATE meta SET value = '9' WHERE key = 'schema_version'")
-    assert_refused_and_untouched(database, "schema version 9, newer than 3.* upgrade prefrl")
+    assert_refused_and_untouched(database, "schema version 9, newer than 4.* upgrade prefrl")
 
 
 def test_a_store_that_lost_a_table_is_refused_and_untouched(database: Database) -> None:
@@ -684,7 +684,7 @@ def of_version_1(database: Database) -> Database:
         (query,) = store.add_queries([make_query()])
         (answer,) = store.add_answers([make_answer(query.id)])
         store.add_answers([make_answer(query.id, "right", supersedes=answer.id)])
-    for table in ("leases", "labellers", "taken", "asked"):  # came in versions 3 and 2
+    for table in ("viewings", "leases", "labellers", "taken", "asked"):  # came in versions 4, 3 and 2
         database.tamper(f"DROP TABLE {table}")
     database.tamper("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
     return database
@@ -708,11 +708,11 @@ def test_an_older_database_is_brought_up_to_date_and_a_copy_kept(
         assert_same_queries(store.queries(), [make_query().with_id(1)])
         assert len(store.add_answers([make_answer(1)])) == 1
     assert of_version_1.read("SELECT * FROM query_segments ORDER BY query_id, position") == shown
-    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("5",)]
+    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("6",)]
     assert of_version_1.read("SELECT screen FROM answers WHERE id = 1") == [("unknown",)]
     kept = copies(of_version_1)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{of_version_1.location} had schema version 1 and has 5 now; as it was it is kept in "
+        f"{of_version_1.location} had schema version 1 and has 6 now; as it was it is kept in "
         + (", ".join(kept) if not isinstance(of_version_1, SqliteFile) else str(of_version_1.path.with_name(kept[0])))
     ]
     if isinstance(of_version_1, SqliteFile):

@@ -17,7 +17,8 @@ from prefrl import run
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_wrapper import PredictedReward
-from prefrl.run import Progress, Stopped, train, watch
+from prefrl.run import Progress, Stopped, train
+from prefrl.watching import watch
 
 
 def read(path: Path) -> Any:

@@ -15,7 +15,8 @@ from prefrl.cli import main
 from prefrl.dataset import export_dataset
 from prefrl.errors import UserError
 from prefrl.report import build_report
-from prefrl.run import resume, train, watch
+from prefrl.run import resume, train
+from prefrl.watching import watch
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ sent twice counts once.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Container
+from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
 
@@ -31,6 +33,30 @@ class LeaseOptions:
     """share of a labeller's own queries that come back with the sides swapped"""
     repeat_after: int = 20
     """answers in between"""
+    gold: str | None = None
+    """labeller whose answers are known to be right; what they answered is asked of everybody; none by default"""
+    gold_share: float = 0.05
+    """share of such queries among a labeller's own"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lease_seconds < math.inf:
+            raise UserError(f"a lease of {self.lease_seconds} seconds; it needs more than 0")
+        for name, share in (("overlap", self.overlap), ("repeat", self.repeat), ("gold-share", self.gold_share)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} {share} is no share; give a number from 0 to 1")
+        if self.repeat_after < 0:
+            raise UserError(f"{self.repeat_after} answers between a query and its repeat; give 0 or more")
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """How an answer came about, by the clock of the page; milliseconds since it was loaded."""
+
+    shown_ms: float  # when both clips played
+    answered_ms: float
+    active_ms: float  # in between, while the page was in view
+    speed: float  # of playback; 1 is the task's own
+    page_version: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +66,7 @@ class Lease:
     id: int
     query_id: int
     labeller_id: int
-    kind: str  # first, repeat or undo
+    kind: str  # first, repeat, gold or undo
     swapped: bool  # the query's segments are shown in reverse order
     expires_at: float  # unix seconds
     supersedes: int | None  # the answer that this one takes the place of, after undo
@@ -81,7 +107,20 @@ class Leases:
             row = {"name": name, "consent": consent, "joined_at": now}
             return int(connection.scalars(sa.insert(labellers).returning(labellers.c.id), row).one())
 
-    def take(self, labeller_id: int, count: int, ready: Collection[int], now: float) -> list[Lease]:
+    def name_of(self, labeller_id: int) -> str | None:
+        """The name under which somebody joined; None if nobody did."""
+        labellers = schema.labellers.c
+        with self.store.transaction() as connection:
+            return connection.scalar(sa.select(labellers.name).where(labellers.id == labeller_id))
+
+    def answered(self, labeller_id: int) -> int:
+        """Answers of a labeller, an undone one counting once with what took its place."""
+        leases = schema.leases.c
+        mine = sa.and_(leases.labeller_id == labeller_id, leases.answer_id.is_not(None), leases.kind != "undo")
+        with self.store.transaction() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).where(mine)) or 0)
+
+    def take(self, labeller_id: int, count: int, ready: Container[int], now: float) -> list[Lease]:
         """The next queries for a labeller, at most `count`: what they have open already, then new ones.
 
         Newest first: what the policy does now teaches more than what it did when they began to label.
@@ -89,7 +128,7 @@ class Leases:
         Args:
             labeller_id: from `join`.
             count: of leases that the labeller is to have.
-            ready: ids of the queries that can be shown, as their clips are there.
+            ready: holds the ids of the queries that can be shown, as their clips are there.
             now: unix seconds.
         """
         with self.store.transaction(writes=True) as connection:
@@ -100,10 +139,12 @@ class Leases:
             if wanted <= 0:
                 return open_now
             busy = {lease.query_id for lease in mine if lease.answer_id is not None or lease.expires_at > now}
-            held = self._held(connection, now)
-            free = sorted((q for q in ready if q not in busy and held.get(q, 0) < self.capacity(q)), reverse=True)
-            chosen = [("first", query_id, self._first_swapped(query_id, labeller_id)) for query_id in free[:wanted]]
-            if (again := self._due_repeat(mine, ready)) is not None:
+            gold = self._gold(connection)
+            free = (q for q in self._free(connection, gold, now) if q not in busy and q in ready)
+            chosen = [("first", q, self._first_swapped(q, labeller_id)) for q in itertools.islice(free, wanted)]
+            if (known := self._due_gold(mine, gold, ready)) is not None:
+                chosen = [*chosen[: wanted - 1], ("gold", known, self._first_swapped(known, labeller_id))]
+            elif (again := self._due_repeat(mine, ready)) is not None:
                 chosen = [*chosen[: wanted - 1], ("repeat", again.query_id, not again.swapped)]
             rows = [
                 {
@@ -115,11 +156,13 @@ class Leases:
             return open_now + self._add(connection, rows)
 
     def wanted(self, now: float) -> list[int]:
-        """Ids of the queries that still need a labeller, newest first."""
+        """Ids of the queries that will be shown next: what labellers have open, gold ones, then new ones first."""
+        leases = schema.leases.c
+        is_open = sa.and_(leases.answer_id.is_(None), leases.expires_at > now)
         with self.store.transaction() as connection:
-            held = self._held(connection, now)
-            ids = connection.scalars(sa.select(schema.queries.c.id).order_by(schema.queries.c.id.desc())).all()
-        return [query_id for query_id in ids if held.get(query_id, 0) < self.capacity(query_id)]
+            open_now = connection.scalars(sa.select(leases.query_id).where(is_open).order_by(leases.id)).all()
+            gold = self._gold(connection)
+            return list(dict.fromkeys([*open_now, *gold, *self._free(connection, gold, now)]))
 
     def keep(self, labeller_id: int, now: float) -> None:
         """Renew what a labeller has open, as long as their page is there."""
@@ -128,7 +171,9 @@ class Leases:
         with self.store.transaction(writes=True) as connection:
             connection.execute(sa.update(schema.leases).where(mine).values(expires_at=now + self.options.lease_seconds))
 
-    def answer(self, lease_id: int, labeller_id: int, answer: Answer, now: float) -> Answer:
+    def answer(
+        self, lease_id: int, labeller_id: int, answer: Answer, now: float, viewing: Viewing | None = None
+    ) -> Answer:
         """Store what a labeller said; sent again, it is the same answer.
 
         Args:
@@ -136,6 +181,7 @@ class Leases:
             labeller_id: whose it must be.
             answer: its query_id and supersedes are taken from the lease; its ranking is of what was on screen.
             now: unix seconds.
+            viewing: how it came about.
 
         Raises:
             LeaseGone: it is somebody else's, or it lapsed and its query has been answered by others since.
@@ -160,6 +206,8 @@ class Leases:
             connection.execute(
                 sa.update(schema.leases).where(schema.leases.c.id == lease_id).values(answer_id=stored.id)
             )
+            if viewing is not None:
+                connection.execute(sa.insert(schema.viewings), {"answer_id": stored.id, **asdict(viewing)})
             return stored
 
     def undo(self, labeller_id: int, before: int | None, now: float) -> Lease | None:
@@ -204,7 +252,29 @@ class Leases:
         digest = hashlib.blake2b(repr((self._seed, *key)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") / 2**64
 
-    def _due_repeat(self, mine: list[Lease], ready: Collection[int]) -> Lease | None:
+    def _free(self, connection: sa.Connection, gold: Container[int], now: float) -> list[int]:
+        """Queries that still need a labeller, newest first."""
+        held = self._held(connection, now)
+        ids = connection.scalars(sa.select(schema.queries.c.id).order_by(schema.queries.c.id.desc()))
+        return [q for q in ids if held.get(q, 0) < self.capacity(q) and q not in gold]
+
+    def _gold(self, connection: sa.Connection) -> dict[int, None]:
+        """Queries whose answer is known, oldest first."""
+        if self.options.gold is None:
+            return {}
+        answers = schema.answers.c
+        known = sa.select(answers.query_id).where(answers.labeller == self.options.gold).order_by(answers.query_id)
+        return dict.fromkeys(connection.scalars(known))
+
+    def _due_gold(self, mine: list[Lease], gold: dict[int, None], ready: Container[int]) -> int | None:
+        """A query with a known answer that this labeller has not seen, if it is time for one."""
+        seen = {lease.query_id for lease in mine}
+        shown = sum(lease.kind == "gold" for lease in mine)
+        if shown >= self.options.gold_share * sum(lease.kind == "first" for lease in mine):
+            return None
+        return next((query_id for query_id in gold if query_id not in seen and query_id in ready), None)
+
+    def _due_repeat(self, mine: list[Lease], ready: Container[int]) -> Lease | None:
         """An answer of before that is to be asked for again with the sides swapped, if it is time for one."""
         answered = [lease for lease in mine if lease.answer_id is not None and lease.kind == "first"]
         repeated = {lease.query_id for lease in mine if lease.kind == "repeat"}
@@ -218,7 +288,7 @@ class Leases:
         leases = schema.leases.c
         statement = (
             sa.select(leases.query_id, sa.func.count(sa.distinct(leases.labeller_id)))
-            .where(sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
+            .where(leases.kind != "gold", sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
             .group_by(leases.query_id)
         )
         return {row[0]: row[1] for row in connection.execute(statement)}

@@ -43,8 +43,17 @@ def _add_labelling(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"CREATE INDEX ix_leases_{column} ON leases ({column})")
 
 
+def _add_viewings(connection: sa.Connection) -> None:
+    """How the page's answers came about."""
+    double = "DOUBLE PRECISION NOT NULL"
+    connection.exec_driver_sql(
+        "CREATE TABLE viewings (answer_id INTEGER PRIMARY KEY REFERENCES answers (id), "
+        f"shown_ms {double}, answered_ms {double}, active_ms {double}, speed {double}, page_version TEXT NOT NULL)"
+    )
+
+
 # The first takes version 1 to 2, and so on; each within the transaction that also writes the new version.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps, _add_labelling)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps, _add_labelling, _add_viewings)
 
 
 # The tables that came with each version, so that a damaged database of an older one is told from a whole one.
@@ -52,6 +61,7 @@ NEW_TABLES: dict[int, tuple[str, ...]] = {
     1: ("meta", "segments", "queries", "query_segments", "answers"),
     2: ("asked", "taken"),
     3: ("labellers", "leases"),
+    4: ("viewings",),
 }
 
 

@@ -84,12 +84,24 @@ leases = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
     sa.Column("labeller_id", sa.ForeignKey("labellers.id"), nullable=False, index=True),
-    sa.Column("kind", sa.Text, nullable=False),  # first, repeat, undo
+    sa.Column("kind", sa.Text, nullable=False),  # first, repeat, gold, undo
     sa.Column("swapped", sa.Boolean, nullable=False),  # the query's segments were shown in reverse order
     sa.Column("leased_at", sa.Double, nullable=False),  # unix seconds
     sa.Column("expires_at", sa.Double, nullable=False),
     sa.Column("supersedes", sa.ForeignKey("answers.id")),  # of an undo
     sa.Column("answer_id", sa.ForeignKey("answers.id"), unique=True),  # once it is answered
+)
+
+# How an answer of the page came about, by the browser's own clock, which nobody sets.
+viewings = sa.Table(
+    "viewings",
+    TABLES,
+    sa.Column("answer_id", sa.ForeignKey("answers.id"), primary_key=True),
+    sa.Column("shown_ms", sa.Double, nullable=False),  # when both clips played, since the page was loaded
+    sa.Column("answered_ms", sa.Double, nullable=False),
+    sa.Column("active_ms", sa.Double, nullable=False),  # in between, while the page was in view
+    sa.Column("speed", sa.Double, nullable=False),  # of playback; 1 is the task's own
+    sa.Column("page_version", sa.Text, nullable=False),
 )
 
 # When a run asked a query and took an answer, in its environment steps: with that it can be repeated.

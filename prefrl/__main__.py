@@ -1,0 +1,5 @@
+"""`python -m prefrl` is `prefrl`."""
+
+from prefrl.cli import main
+
+main()

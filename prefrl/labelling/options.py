@@ -1,0 +1,42 @@
+"""What the labelling page can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefrl.errors import UserError
+from prefrl.labelling.leases import LeaseOptions
+
+PORT = 8765
+PORTS = 50  # that are tried
+
+
+@dataclass(frozen=True)
+class LabellingOptions(LeaseOptions):
+    """Where the page is served, and how queries are shared out."""
+
+    host: str = "127.0.0.1"
+    """address to bind to; any other than this one lets other machines ask, who still need the token"""
+    port: int = PORT
+    """port; the next free one where it is taken"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.port < 2**16:
+            raise UserError(f"port {self.port} is none; give one from 0 (any) to {2**16 - 1}")
+        if not self.host:
+            raise UserError("the host is empty; give an address of this machine, such as 127.0.0.1")
+
+
+@dataclass(frozen=True)
+class PeopleOptions(LabellingOptions):
+    """People who answer while training runs."""
+
+    wait_above: int | None = None
+    """unanswered queries above which training waits for answers; 0 makes it strictly synchronous; by default it waits
+    for the answers to the first batch alone"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.wait_above is not None and self.wait_above < 0:
+            raise UserError(f"training can't wait above {self.wait_above} unanswered queries; give 0 or more")

@@ -1,0 +1,226 @@
+"""The page server: hands labellers their next pair, and puts their answers into the store.
+
+A process of its own beside the trainer, which hears of answers through the store alone: either may stop, be killed and
+come back without the other noticing. serve.py starts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.types import ASGIApp
+
+from prefrl.errors import UserError
+from prefrl.labelling.access import Access, own_names
+from prefrl.labelling.clip_maker import Shelf, task_of
+from prefrl.labelling.guard import Guard
+from prefrl.labelling.leases import Lease, LeaseGone, Leases, Viewing
+from prefrl.labelling.training_status import latest_video, training_status
+from prefrl.preferences import CHOICES, Answer
+
+log = logging.getLogger("prefrl.labelling")
+
+PAGE = Path(__file__).parent / "page"
+COOKIE_SECONDS = 30 * 86_400
+CONSENT = (PAGE / "consent.txt").read_text().strip()
+# What is stored says by these what a labeller saw.
+CONSENT_VERSION = hashlib.sha256(CONSENT.encode()).hexdigest()[:12]
+PAGE_VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PAGE.iterdir()))).hexdigest()[:12]
+# Not a redirect: a browser would not send the strict cookie after one that began on another site.
+ENTRY = '<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title><p><a href="/">Go on</a></p></html>'
+
+Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
+Milliseconds = Annotated[float, pydantic.Field(ge=0, le=1e10, allow_inf_nan=False)]
+
+
+class Message(pydantic.BaseModel):
+    """What the page says; anything else in it is refused."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+class Join(Message):
+    """Somebody wants to label."""
+
+    name: Annotated[str, pydantic.Field(max_length=200)]
+    consent: Annotated[str, pydantic.Field(max_length=20)]  # version of the text that was shown
+
+
+class Next(Message):
+    """The page wants to have so many pairs, the one on screen included."""
+
+    count: Annotated[int, pydantic.Field(ge=1, le=12)]
+
+
+class Said(Message):
+    """An answer; times in milliseconds of the page's own clock."""
+
+    lease: Id
+    choice: Literal["left", "right", "equal", "cant_tell", "skip"]
+    shown_ms: Milliseconds  # when both clips played
+    answered_ms: Milliseconds
+    age_ms: Milliseconds  # since then: it may have waited for a connection
+    active_ms: Milliseconds  # between shown and answered, while the page was in view
+    replays: Annotated[int, pydantic.Field(ge=0, lt=100_000)]
+    speed: Annotated[float, pydantic.Field(gt=0, le=16, allow_inf_nan=False)]
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Said:
+        if not self.shown_ms <= self.answered_ms or self.active_ms > self.answered_ms - self.shown_ms + 1:
+            raise ValueError("answered before it was shown, or longer in view than shown")
+        return self
+
+
+class Undo(Message):
+    """Take back the answer before this one; the last one where there is none."""
+
+    before: Id | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is served, and to whom."""
+
+    leases: Leases
+    shelf: Shelf
+    access: Access
+    host: str
+    run: Path | None = None  # folder of the run behind it, to say what training is doing
+
+
+def make_app(site: Site) -> ASGIApp:
+    """The page and what it asks for, behind the guard.
+
+    Raises:
+        UserError: the store's task cannot be shown.
+    """
+    return Guard(make_api(site), site.access, own_names(site.host))
+
+
+def make_api(site: Site) -> FastAPI:
+    """The page and what it asks for, from anybody."""
+    app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None)
+    task, leases, shelf, access = task_of(site.leases.store), site.leases, site.shelf, site.access
+
+    @app.exception_handler(UserError)
+    async def tell(request: Request, error: UserError) -> JSONResponse:
+        if isinstance(error, LeaseGone):
+            return JSONResponse({"error": str(error)}, status_code=409)
+        # The store: full, locked or gone. The page keeps its answers and tries again.
+        log.error("%s", error)
+        return JSONResponse({"error": str(error)}, status_code=503)
+
+    def labeller(request: Request) -> tuple[int, str]:
+        who = access.labeller_id(request.cookies.get(access.labeller_cookie))
+        name = leases.name_of(who) if who is not None else None
+        if who is None or name is None:
+            raise HTTPException(401, "say who you are first")
+        return who, name
+
+    def shown(lease: Lease) -> dict[str, Any]:
+        segment_ids = shelf.segments_of(lease.query_id)
+        clips = [f"/clips/{segment_id}" for segment_id in (segment_ids[::-1] if lease.swapped else segment_ids)]
+        return {"lease": lease.id, "clips": clips, "undo": lease.supersedes}
+
+    @app.get("/", response_class=HTMLResponse)
+    def page(token: str | None = None) -> Response:
+        if token is None:
+            return FileResponse(PAGE / "page.html", headers={"Cache-Control": "no-store"})
+        response = HTMLResponse(ENTRY, headers={"Refresh": "0; url=/"})
+        _set_cookie(response, access.access_cookie, access.access())
+        return response
+
+    @app.get("/page.css", response_class=FileResponse)
+    def style() -> FileResponse:
+        return FileResponse(PAGE / "page.css", headers={"Cache-Control": "no-store"})
+
+    @app.get("/page.js", response_class=FileResponse)
+    def script() -> FileResponse:
+        return FileResponse(PAGE / "page.js", media_type="text/javascript", headers={"Cache-Control": "no-store"})
+
+    @app.get("/favicon.svg", response_class=FileResponse)
+    def icon() -> FileResponse:
+        return FileResponse(PAGE / "favicon.svg")
+
+    @app.get("/clips/{segment_id}", response_class=FileResponse)
+    def clip(segment_id: Id) -> FileResponse:
+        if not shelf.has(segment_id):
+            raise HTTPException(404, "there is no such clip")
+        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        return FileResponse(shelf.path(segment_id), media_type="video/mp4", headers=headers)
+
+    @app.get("/video", response_class=FileResponse)
+    def video() -> FileResponse:
+        path = latest_video(site.run)
+        if path is None:
+            raise HTTPException(404, "there is no video yet")
+        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "no-store"})
+
+    @app.get("/api/status")
+    def status(request: Request) -> dict[str, Any]:
+        who = access.labeller_id(request.cookies.get(access.labeller_cookie))
+        counts = leases.store.counts()
+        return {
+            "task": task.name,
+            "instruction": task.instruction,
+            "consent": {"version": CONSENT_VERSION, "text": CONSENT},
+            "name": leases.name_of(who) if who is not None else None,
+            "own_answers": leases.answered(who) if who is not None else 0,
+            "queries": counts["queries"],
+            "answered": counts["answered"],
+            "training": training_status(site.run),
+        }
+
+    @app.post("/api/join")
+    def join(said: Join) -> JSONResponse:
+        if said.consent != CONSENT_VERSION:
+            raise HTTPException(409, "the text to agree to has changed; load the page again")
+        try:
+            who = leases.join(said.name, f"{CONSENT_VERSION}: {CONSENT}", time.time())
+        except UserError as error:
+            raise HTTPException(400, str(error)) from error
+        response = JSONResponse({"name": leases.name_of(who)})
+        _set_cookie(response, access.labeller_cookie, access.labeller(who))
+        return response
+
+    @app.post("/api/next")
+    def next_pairs(request: Request, said: Next) -> dict[str, Any]:
+        (who, _), now = labeller(request), time.time()
+        leases.keep(who, now)
+        return {"pairs": [shown(lease) for lease in leases.take(who, said.count, shelf, now)]}
+
+    @app.post("/api/answer")
+    def answer(request: Request, said: Said) -> dict[str, Any]:
+        (who, name), now = labeller(request), time.time()
+        answered_at = now - said.age_ms / 1000
+        viewing = Viewing(said.shown_ms, said.answered_ms, said.active_ms, said.speed, PAGE_VERSION)
+        given = Answer(
+            query_id=0,  # the lease's
+            ranking=CHOICES[said.choice],
+            labeller=name,
+            shown_at=answered_at - (said.answered_ms - said.shown_ms) / 1000,
+            answered_at=answered_at,
+            replays=said.replays,
+        )
+        return {"answer": leases.answer(said.lease, who, given, now, viewing).id}
+
+    @app.post("/api/undo")
+    def undo(request: Request, said: Undo) -> dict[str, Any]:
+        lease = leases.undo(labeller(request)[0], said.before, time.time())
+        if lease is not None and lease.query_id not in shelf:  # shown elsewhere; open now, so they are made next
+            raise HTTPException(503, "the clips of that answer are being made again; undo once more in a moment")
+        return {"pair": None if lease is None else shown(lease)}
+
+    return app
+
+
+def _set_cookie(response: Response, name: str, value: str) -> None:
+    response.set_cookie(name, value, httponly=True, samesite="strict", max_age=COOKIE_SECONDS)
