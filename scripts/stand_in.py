@@ -18,7 +18,7 @@ from random import Random
 from shutil import which
 
 import tyro
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 from prefrl.config import OracleOptions
 from prefrl.oracles.synthetic import SyntheticOracle
@@ -157,10 +157,15 @@ def main() -> None:
         join(page, options.address, options.name)
         oracle = options.oracle.make(TASKS.get(store.task or ""), options.seed)
         person = StandIn(page, store, oracle, rng, options.seconds)
-        for _ in range(options.answers):
-            person.answer(rng.random() < options.slips, options.patience)
+        given = 0
+        try:
+            while given < options.answers:
+                person.answer(rng.random() < options.slips, options.patience)
+                given += 1
+        except TimeoutError:
+            print(f"nothing to answer for {options.patience:g} s, after {given} answers", file=sys.stderr)
         page.wait_for_timeout(1000)
-        json.dump({"answers": options.answers, "pressed_and_to_next_ms": measured(page)}, sys.stdout)
+        json.dump({"answers": given, "pressed_and_to_next_ms": measured(page)}, sys.stdout)
         print()
 
 

@@ -1,0 +1,196 @@
+"""People answer while training runs: what is waited for, what an interruption changes, and who looks after the page."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import LABELS, Killed, answers_of, assert_same, metrics_of, tiny
+
+from prefrl import run as run_module
+from prefrl.errors import UserError
+from prefrl.labelling.options import PeopleOptions
+from prefrl.oracles import Oracle
+from prefrl.preferences import PreferenceStore
+from prefrl.run import Progress, Stopped, resume, train
+
+SYNCHRONOUS = PeopleOptions(wait_above=0)
+
+
+class NoPage:
+    """In place of the page's server, which other tests are about."""
+
+    def __init__(self, run: Path, store: str, people: PeopleOptions, on_page: Callable[[str], None]) -> None:
+        on_page("http://127.0.0.1:1/?token=x")
+
+    def look_after(self) -> None:
+        pass
+
+    def say_goodbye(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "PageServer", NoPage)
+    monkeypatch.setattr("prefrl.loop.WAIT_SECONDS", 0.02)
+
+
+@contextmanager
+def answering(run: Path, oracle: Oracle, upto: int = LABELS) -> Iterator[None]:
+    """Another thread that answers whatever is open, oldest first, until so many are answered."""
+    ended = threading.Event()
+    given: list[int] = []
+
+    def answer() -> None:
+        while not (run / "preferences.db").exists():
+            ended.wait(0.02)
+        with PreferenceStore(run / "preferences.db") as store:
+            while not ended.wait(0.02):
+                for query in store.unanswered()[: upto - len(given)]:
+                    oracle.submit([query])
+                    store.add_answers(oracle.collect())
+                    given.append(query.id or 0)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def oracle_of(config: Any) -> Oracle:
+    """The one that a synthetic run of this configuration would ask."""
+    made: list[Oracle] = []
+
+    def keep(resolved: Any, seed: int) -> Oracle:
+        made.append(resolved.oracle.make(resolved.environment().task, seed))
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefrl.loop.make_oracle", keep)
+        with pytest.raises(Killed):
+            train(config)
+    return made[0]
+
+
+def people(run_dir: Path, options: PeopleOptions = SYNCHRONOUS, **changes: Any) -> Any:
+    return tiny(run_dir, feedback="people", people=options, **changes)
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny(tmp_path_factory.mktemp("runs") / "synthetic"))
+
+
+def test_a_person_who_is_waited_for_teaches_what_an_oracle_does_that_says_the_same(
+    tmp_path: Path, synthetic: Path
+) -> None:
+    oracle = oracle_of(tiny(tmp_path / "asked"))
+    with answering(tmp_path / "run", oracle):
+        train(people(tmp_path / "run"))
+    assert_same(tmp_path / "run", synthetic)
+
+
+def test_only_the_first_batch_is_waited_for(tmp_path: Path) -> None:
+    oracle = oracle_of(tiny(tmp_path / "asked"))
+    with answering(tmp_path / "run", oracle, upto=LABELS // 4):
+        train(people(tmp_path / "run", PeopleOptions()))
+    rows = metrics_of(tmp_path / "run")
+    assert {int(float(row["labels/answered"])) for row in rows} == {LABELS // 4}
+    assert int(float(rows[-1]["labels/asked"])) == LABELS
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
+
+
+def test_training_waits_above_so_many_open_questions(tmp_path: Path) -> None:
+    shown: list[Progress] = []
+    states: set[str] = set()
+
+    def look(progress: Progress) -> None:
+        shown.append(progress)
+        states.add(json.loads((tmp_path / "run" / "status.json").read_text())["state"])
+
+    oracle = oracle_of(tiny(tmp_path / "asked"))
+    with answering(tmp_path / "run", oracle):
+        train(people(tmp_path / "run", PeopleOptions(wait_above=3)), look)
+    for row in metrics_of(tmp_path / "run"):
+        assert int(float(row["labels/asked"])) - int(float(row["labels/answered"])) <= 3
+    assert "waiting" in states
+    assert any(progress.unanswered > 0 for progress in shown)
+
+
+def test_a_run_that_is_stopped_or_killed_while_it_waits_goes_on(tmp_path: Path, synthetic: Path) -> None:
+    config = people(tmp_path / "run")
+    oracle = oracle_of(tiny(tmp_path / "asked"))
+    waits = []
+
+    def stop(progress: Progress) -> None:
+        waits.append(progress.unanswered)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    with answering(tmp_path / "run", oracle, upto=4), pytest.raises(Stopped, match=r"prefrl resume .* goes on"):
+        train(config, stop)
+    assert len(answers_of(tmp_path / "run")) == LABELS // 4 + 4
+
+    def kill(progress: Progress) -> None:
+        if progress.unanswered and progress.env_steps > 512:  # within an iteration
+            raise Killed
+
+    with answering(tmp_path / "run", oracle, upto=LABELS // 4 - 4), pytest.raises(Killed):
+        resume(tmp_path / "run", on_progress=kill)
+    with answering(tmp_path / "run", oracle):
+        resume(tmp_path / "run")
+    assert_same(tmp_path / "run", synthetic)
+
+
+def test_a_run_with_people_is_repeated_from_its_database(tmp_path: Path) -> None:
+    oracle = oracle_of(tiny(tmp_path / "asked"))
+    with answering(tmp_path / "run", oracle, upto=25):
+        train(people(tmp_path / "run", PeopleOptions()))
+    train(people(tmp_path / "again", PeopleOptions(), replay=str(tmp_path / "run" / "preferences.db")))
+    assert_same(tmp_path / "again", tmp_path / "run")
+
+
+def test_the_address_is_told_before_anything_is_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def stop(progress: Progress) -> None:
+        told.append("waits")
+        raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        train(people(tmp_path / "run"), stop, told.append)
+    assert told == ["http://127.0.0.1:1/?token=x", "waits"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"wait_above": -1}, "can't wait above -1 unanswered queries; give 0 or more"),
+        ({"port": 70000}, "port 70000 is none"),
+        ({"host": ""}, "the host is empty"),
+        ({"overlap": 1.5}, "overlap 1.5 is no share; give a number from 0 to 1"),
+        ({"repeat": -0.1}, "repeat -0.1 is no share"),
+        ({"lease_seconds": 0.0}, r"a lease of 0.0 seconds; it needs more than 0"),
+        ({"repeat_after": -1}, "-1 answers between a query and its repeat"),
+    ],
+)
+def test_impossible_options_are_refused_in_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        PeopleOptions(**options)
+
+
+def test_people_need_clips(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="CartPole-v1 has no model to render clips of"):
+        people(tmp_path / "run", task="CartPole-v1", horizon=100).resolved()
