@@ -31,7 +31,7 @@ system: .venv/.installed ## check that MuJoCo can render videos; as root, instal
 backflip: setup ## teach a hopper the backflip from 900 comparisons; video and report in runs/backflip
 	$(BIN)/prefrl train hopper-backflip --labels 900 --seed $(SEED) $(if $(STEPS),--steps $(STEPS) )--run-dir $(RUN)
 
-test: setup .venv/.postgresql ## run the tests
+test: setup .venv/.postgresql .venv/.chromium ## run the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: setup ## check style and types
@@ -54,6 +54,10 @@ lint: setup ## check style and types
 # Without PostgreSQL the tests of a store by URL are skipped, each run with a line that says so.
 .venv/.postgresql: .venv/.installed
 	@if $(BIN)/python scripts/postgresql.py; then touch $@; fi
+
+# Without Chromium the tests of the labelling page are skipped, each run with a line that says so.
+.venv/.chromium: .venv/.installed
+	@if $(BIN)/python scripts/chromium.py; then touch $@; fi
 
 # Without rendering there are no videos, but everything else works: no reason to fail. Asked again at the next make.
 .venv/.rendering: .venv/.installed

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from shutil import which
 
 import tyro
+from chromium import find_chromium
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 from prefrl.config import OracleOptions
@@ -25,7 +25,6 @@ from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.tasks import TASKS
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # No sandbox, which containers do not allow; no GPU, which they do not have.
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 KEYS = {"left": "ArrowLeft", "right": "ArrowRight", "equal": "ArrowUp", "cant_tell": "ArrowDown", "skip": "s"}
@@ -55,20 +54,15 @@ class Options:
     oracle: OracleOptions = field(default_factory=OracleOptions)
 
 
-def find_chromium() -> str | None:
-    """Path of a Chromium of the system; None where there is none."""
-    return next((path for path in map(which, CHROMIUM) if path), None)
-
-
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     """The system's Chromium, without a window."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
+        launched = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
         try:
-            yield browser
+            yield launched
         finally:
-            browser.close()
+            launched.close()
 
 
 def join(page: Page, address: str, name: str) -> None:
@@ -152,8 +146,8 @@ def main() -> None:
     """Label, and say how it went as JSON."""
     options = tyro.cli(Options, description=__doc__)
     rng = Random(options.seed)
-    with chromium() as browser, open_existing(options.store) as store:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+    with browser() as launched, open_existing(options.store) as store:
+        page = launched.new_page(viewport={"width": 1280, "height": 800})
         join(page, options.address, options.name)
         oracle = options.oracle.make(TASKS.get(store.task or ""), options.seed)
         person = StandIn(page, store, oracle, rng, options.seconds)

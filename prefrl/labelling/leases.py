@@ -120,6 +120,14 @@ class Leases:
         with self.store.transaction() as connection:
             return int(connection.scalar(sa.select(sa.func.count()).where(mine)) or 0)
 
+    def counts(self) -> tuple[int, int]:
+        """How many queries there are, and how many of them labellers have answered."""
+        leases = schema.leases.c
+        with self.store.transaction() as connection:
+            queries = connection.scalar(sa.select(sa.func.count()).select_from(schema.queries))
+            answered = sa.select(sa.func.count(sa.distinct(leases.query_id))).where(leases.answer_id.is_not(None))
+            return int(queries or 0), int(connection.scalar(answered) or 0)
+
     def take(self, labeller_id: int, count: int, ready: Container[int], now: float) -> list[Lease]:
         """The next queries for a labeller, at most `count`: what they have open already, then new ones.
 

@@ -35,7 +35,8 @@ CONSENT = (PAGE / "consent.txt").read_text().strip()
 CONSENT_VERSION = hashlib.sha256(CONSENT.encode()).hexdigest()[:12]
 PAGE_VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PAGE.iterdir()))).hexdigest()[:12]
 # Not a redirect: a browser would not send the strict cookie after one that began on another site.
-ENTRY = '<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title><p><a href="/">Go on</a></p></html>'
+ENTRY = """<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title>
+<link rel="icon" href="/favicon.svg"><p><a href="/">Go on</a></p></html>"""
 
 Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 Milliseconds = Annotated[float, pydantic.Field(ge=0, le=1e10, allow_inf_nan=False)]
@@ -167,15 +168,15 @@ def make_api(site: Site) -> FastAPI:
     @app.get("/api/status")
     def status(request: Request) -> dict[str, Any]:
         who = access.labeller_id(request.cookies.get(access.labeller_cookie))
-        counts = leases.store.counts()
+        queries, answered = leases.counts()
         return {
             "task": task.name,
             "instruction": task.instruction,
             "consent": {"version": CONSENT_VERSION, "text": CONSENT},
             "name": leases.name_of(who) if who is not None else None,
             "own_answers": leases.answered(who) if who is not None else 0,
-            "queries": counts["queries"],
-            "answered": counts["answered"],
+            "queries": queries,
+            "answered": answered,
             "training": training_status(site.run),
         }
 

@@ -8,6 +8,7 @@ const PAUSE = 300; // ms between the end of the clips and their next round
 const STATUS_EVERY = 3000; // ms
 const EMPTY_EVERY = 700;
 const KEEP_EVERY = 30000; // ms; a query that nobody looks at any longer goes to somebody else
+const RELOAD = 1000;
 const RETRY = [500, 1000, 2000, 5000, 10000];
 
 const $ = (id) => document.getElementById(id);
@@ -76,7 +77,7 @@ async function send() {
       notice("");
     } catch (error) {
       if (![401, 403, 409, 422].includes(error.status)) {
-        notice(`No connection: ${outbox.length} ${outbox.length === 1 ? "answer waits" : "answers wait"} here.`);
+        noConnection();
         await new Promise((resolve) => setTimeout(resolve, RETRY[Math.min(failures++, RETRY.length - 1)]));
         continue;
       }
@@ -105,7 +106,8 @@ async function fill() {
     if (!onScreen) showNext();
   } catch (error) {
     if (error.status === 401 || error.status === 403) lockOut(error);
-    else notice(error.status ? `${error.message}.` : "No connection to the server; trying again.");
+    else if (error.status) notice(`${error.message}.`);
+    else noConnection();
   }
   filling = false;
 }
@@ -115,10 +117,15 @@ async function refresh() {
     status = await ask("/api/status");
   } catch (error) {
     if (error.status === 403) lockOut(error);
-    else notice("No connection to the server; trying again.");
+    else noConnection();
     return;
   }
   draw();
+}
+
+function noConnection() {
+  const waiting = `${outbox.length} ${outbox.length === 1 ? "answer waits" : "answers wait"} here`;
+  notice(outbox.length ? `No connection: ${waiting}.` : "No connection to the server; trying again.");
 }
 
 function lockOut(error) {
@@ -136,7 +143,8 @@ function lockOut(error) {
 function prepare(pair) {
   const element = document.createElement("div");
   element.className = "pair ahead";
-  const videos = pair.clips.map((source, i) => {
+  const prepared = {...pair, element};
+  prepared.videos = pair.clips.map((source, i) => {
     const clip = document.createElement("button");
     const side = ["left", "right"][i];
     clip.type = "button";
@@ -151,7 +159,7 @@ function prepare(pair) {
     video.disablePictureInPicture = true;
     video.src = source;
     video.addEventListener("ended", () => ended(pair.lease));
-    video.addEventListener("error", () => notice("A clip could not be loaded; skip it, or load the page again."));
+    video.addEventListener("error", () => setTimeout(() => loadAgain(prepared, video), RELOAD));
     const name = document.createElement("span");
     for (const [kind, word] of [["wide", ["← Left", "Right →"][i]], ["narrow", ["Upper", "Lower"][i]]]) {
       const part = document.createElement("b");
@@ -164,7 +172,13 @@ function prepare(pair) {
     return video;
   });
   $("stage").append(element);
-  return {...pair, element, videos};
+  return prepared;
+}
+
+function loadAgain(pair, video) { // the connection was lost, or the server is being restarted
+  if (!pairs.includes(pair)) return;
+  video.load();
+  if (onScreen === pair) play(pair);
 }
 
 function showNext() {
