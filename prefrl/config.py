@@ -216,9 +216,10 @@ class TrainConfig:
                 f"the random policy's {first} steps leave no iteration of {self.iteration_steps} in {self.steps}; "
                 "raise --steps or lower --queries.initial-rollouts"
             )
-        if self.feedback == "people" and spec.task is None:
+        if self.feedback == "people" and spec.task is None and segment_steps > self.ppo.num_steps:
             raise UserError(
-                f"{self.task} has no model to render clips of; people can judge the tasks of `prefrl tasks`"
+                f"segment of {segment_steps} steps exceeds an iteration's {self.ppo.num_steps}, within which they are "
+                "filmed; lower --queries.segment-steps or raise --ppo.num-steps"
             )
         if self.feedback == "synthetic":
             self.oracle.make(spec.task, self.seed)

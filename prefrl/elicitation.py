@@ -92,6 +92,9 @@ class Elicitation:
         """How many queries nobody has answered by now; none where a run is replayed, which hears all it will hear."""
         if self._replays:
             return 0
+        given = self.oracle.collect()
+        if given:
+            self.store.add_answers(given)
         self._hear()
         return len(self._queries.keys() - self._answered - self._answered_ahead())
 

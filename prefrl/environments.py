@@ -29,8 +29,10 @@ class EnvironmentSpec:
     task: Task | None  # None for an environment that is not of the task table
     absorb: bool = False  # an episode that ends early is filled up to the horizon
 
-    def make(self, num_envs: int, threads: int | None = None, stagger: bool = False) -> VectorEnv:
+    def make(self, num_envs: int, threads: int | None = None, stagger: bool = False, render: bool = False) -> VectorEnv:
         """Build the vector environment; `stagger` spreads the phases of its episodes by ending the first ones early.
+
+        With `render`, environments that are not of the task table can give pictures.
 
         Raises:
             UserError: its spaces are not supported, or gymnasium cannot make it.
@@ -57,6 +59,7 @@ class EnvironmentSpec:
                 vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
                 wrappers=[fix_horizon],
                 max_episode_steps=-1,
+                **({"render_mode": "rgb_array"} if render else {}),
             )
         except (gymnasium.error.Error, ImportError) as error:
             raise UserError(f"cannot make {self.name}: {str(error).splitlines()[0]}") from error

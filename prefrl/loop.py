@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
 from prefrl.agent import Agent
+from prefrl.candidate_films import CandidateFilms
 from prefrl.checkpoint import State, global_random_state, load_global_random_state
 from prefrl.config import TrainConfig
 from prefrl.elicitation import Elicitation, replay_state
@@ -30,7 +32,7 @@ from prefrl.reward_diagnostics import reward_metrics
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
-from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join
+from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join, state_reader
 from prefrl.segments import cut_segments
 from prefrl.simulation import MujocoVectorEnv
 from prefrl.stage_clock import StageClock
@@ -42,6 +44,7 @@ NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
 ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
+FILMED = 40  # stretches per iteration that may be asked about, where only pictures show what happened
 WAIT_SECONDS = 0.2  # between two looks for answers
 
 
@@ -93,11 +96,19 @@ class PreferenceLoop:
         state: State | None = None,
     ) -> None:
         self.config, self.store = config, store
-        query_seed, fit_seed, oracle_seed, sample_seed = np.random.SeedSequence(config.seed).spawn(4)
+        query_seed, fit_seed, oracle_seed, sample_seed, film_seed = np.random.SeedSequence(config.seed).spawn(5)
         self._query_rng = np.random.default_rng(query_seed)
         self._sample_rng = np.random.default_rng(sample_seed)
         self.env = config.environment().make(config.ppo.num_envs, config.threads, stagger=True)
-        self.recorder = RolloutRecorder(self.env, config.horizon or 1)
+        films: CandidateFilms | None = None
+        if config.feedback == "people" and state_reader(self.env) is None:
+            if config.replay is None:
+                self.env.close()
+                self.env = config.environment().make(config.ppo.num_envs, config.threads, stagger=True, render=True)
+            assert isinstance(self.env, SyncVectorEnv)
+            length, rng = config.queries.segment_steps or 1, np.random.default_rng(film_seed)
+            films = CandidateFilms(self.env, length, rng, renders=config.replay is None)
+        self.recorder = RolloutRecorder(self.env, config.horizon or 1, films)
         observation_dim = int(np.prod(self.env.single_observation_space.shape or ()))
         self._moments = RunningMoments(observation_dim)
         self._recent: deque[Rollout] = deque(
@@ -259,6 +270,8 @@ class PreferenceLoop:
         began = time.perf_counter()
         simulated = self.recorder.seconds
         predicted = getattr(self._trained_on, "seconds", 0.0) if self.ensemble else 0.0
+        if self.recorder.films is not None:
+            self.recorder.films.plan(self.config.ppo.num_steps, self._films_wanted())
         self.agent.collect()
         rollout = self.recorder.take()
         self._recent.append(rollout)
@@ -268,6 +281,12 @@ class PreferenceLoop:
         self.clock.add("predict", predicted)
         self.clock.add("policy", time.perf_counter() - began - simulated - predicted)
         return rollout
+
+    def _films_wanted(self) -> int:
+        """Stretches of the next rollout to film: half as many again as are asked about first, as some cross a reset."""
+        if self._asked_first:
+            return FILMED
+        return 3 * self._labels_wanted(0) // self.config.queries.initial_rollouts + 2
 
     @one_torch_thread()
     def _learn(self, rollout: Rollout) -> tuple[dict[str, float], FitReport | None, dict[str, float]]:

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
+from prefrl.candidate_films import CandidateFilms, Film
 from prefrl.errors import NumericalError
 from prefrl.segments import Segment
 from prefrl.simulation import MujocoVectorEnv
@@ -35,6 +36,7 @@ class Rollout:
     qvel: NDArray[np.float64] | None  # (S, n, nv)
     env_steps: int  # environment steps of the run when it ended
     episode_returns: tuple[float, ...] = ()  # true returns of the episodes that ended in it
+    films: dict[tuple[int, int], Film] | None = None  # by first step and environment; None where nothing is filmed
 
     def segment(self, start: int, env: int, length: int) -> Segment:
         """Copy `length` steps of one environment out of the rollout."""
@@ -46,6 +48,7 @@ class Rollout:
             None if self.qpos is None else self.qpos[steps, env].copy(),
             None if self.qvel is None else self.qvel[steps, env].copy(),
             self.env_steps,
+            (self.films or {}).get((start, env), ()),
         )
 
 
@@ -64,7 +67,19 @@ def join(rollouts: Sequence[Rollout]) -> Rollout:
         together([r.qvel for r in rollouts]),
         rollouts[-1].env_steps,
         tuple(value for r in rollouts for value in r.episode_returns),
+        _films(rollouts),
     )
+
+
+def _films(rollouts: Sequence[Rollout]) -> dict[tuple[int, int], Film] | None:
+    if all(rollout.films is None for rollout in rollouts):
+        return None
+    before = np.cumsum([0, *(len(rollout.rewards) for rollout in rollouts)]).tolist()
+    return {
+        (first + start, env): film
+        for first, rollout in zip(before, rollouts, strict=False)
+        for (start, env), film in (rollout.films or {}).items()
+    }
 
 
 def state_reader(env: VectorEnv) -> Callable[[], States] | None:
@@ -97,10 +112,12 @@ class RolloutRecorder(VectorWrapper):
     Args:
         env: the environments.
         horizon: steps of a whole episode; the returns of shorter ones, as at a staggered start, are not kept.
+        films: takes pictures of what `plan` was called for, where there are no states to draw later.
     """
 
-    def __init__(self, env: VectorEnv, horizon: int = 1) -> None:
+    def __init__(self, env: VectorEnv, horizon: int = 1, films: CandidateFilms | None = None) -> None:
         super().__init__(env)
+        self.films = films
         self._horizon = horizon
         self.env_steps = 0
         self.seconds = 0.0  # spent in the environment's step
@@ -130,6 +147,8 @@ class RolloutRecorder(VectorWrapper):
             NumericalError: an observation or reward is not finite.
         """
         state = self._states() if self._states else (None, None)
+        if self.films is not None:
+            self.films.look(len(self._steps))
         began = time.perf_counter()
         observations, rewards, terminations, truncations, info = self.env.step(actions)
         self.seconds += time.perf_counter() - began
@@ -194,6 +213,7 @@ class RolloutRecorder(VectorWrapper):
             np.stack(qvel) if self._states else None,
             self.env_steps,
             tuple(self._finished),
+            self.films.take(np.stack(starts)) if self.films is not None else None,
         )
         self._clear()
         return rollout

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
+from prefrl.candidate_films import jpeg
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 from prefrl.clips import RenderingUnavailable
 from prefrl.config import TrainConfig, config_from_json
@@ -22,11 +24,13 @@ from prefrl.environments import EnvironmentSpec
 from prefrl.errors import NumericalError, UserError
 from prefrl.evaluation import Evaluation, evaluate
 from prefrl.filming import film
+from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.page_server import PageServer
 from prefrl.loop import PreferenceLoop, Waiting
+from prefrl.oracles.people import People
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.report import build_report
-from prefrl.rollouts import RolloutRecorder
+from prefrl.rollouts import RolloutRecorder, state_reader
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
 from prefrl.trust import refuse_untrusted, wants_trust
 
@@ -75,6 +79,8 @@ def train(
     # What cannot be used is refused before it has a folder.
     if spec.task is None:
         play_one_episode(spec)
+        if config.feedback == "people" and config.replay is None:
+            refuse_without_pictures(spec)
     if config.store:
         PreferenceStore(config.store, task=config.task).close()
     if config.replay is not None:
@@ -96,6 +102,29 @@ def play_one_episode(spec: EnvironmentSpec) -> None:
     for _ in range(spec.horizon):
         env.step(env.action_space.sample())
     env.close()
+
+
+def refuse_without_pictures(spec: EnvironmentSpec) -> None:
+    """Refuse an environment that people cannot be shown.
+
+    Raises:
+        UserError: it has neither MuJoCo states nor a `render` that gives pictures.
+    """
+    env = spec.make(1)
+    has_states = state_reader(env) is not None
+    env.close()
+    if has_states:
+        return
+    try:
+        env = spec.make(1, render=True)
+        assert isinstance(env, SyncVectorEnv)
+        env.reset(seed=0)
+        frame = env.envs[0].render()
+        env.close()
+    except Exception as error:  # whatever a user's environment may raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{spec.name} cannot be shown to people: its render() fails: {reason}") from error
+    jpeg(frame)
 
 
 def resume(
@@ -252,7 +281,8 @@ class _Run:
         self._page: PageServer | None = None
         if config.feedback == "people" and config.replay is None:
             self._page = PageServer(self.path, str(location), config.people, on_page)
-        self._loop = PreferenceLoop(config, self._store, state=state["loop"] if state else None)
+        oracle = People(Shelf(self._store, self.path / "clips")) if self._page and self._store else None
+        self._loop = PreferenceLoop(config, self._store, oracle, state=state["loop"] if state else None)
         self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
         milestones = PEOPLES_MILESTONES if self._page is not None else MILESTONES
         self._milestones = [percent for percent in milestones if reached < percent / 100 * config.steps]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.candidate_films import Film
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Segment:
     qpos: NDArray[np.float64] | None = None  # (T, nq), exact state before each action; None without MuJoCo
     qvel: NDArray[np.float64] | None = None  # (T, nv)
     env_steps: int = 0  # environment steps of the run when it was recorded
+    film: Film = ()  # pictures, where there are no states to draw and people are asked; not stored
 
     @property
     def length(self) -> int:
@@ -61,14 +63,20 @@ def valid_starts(episode_starts: NDArray[np.bool_], length: int) -> NDArray[np.b
 def cut_segments(rollout: Rollout, length: int, count: int, rng: np.random.Generator) -> list[Segment]:
     """Draw `count` segments uniformly, with replacement, over all windows that cross no reset.
 
+    Where stretches were filmed, it is those that are drawn, without replacement while there are enough.
+
     Raises:
         UserError: no window of that length exists in the rollout.
     """
+    if rollout.films:
+        filmed = sorted(rollout.films)
+        order = [filmed[i] for _ in range(-(-count // len(filmed))) for i in rng.permutation(len(filmed))]
+        return [rollout.segment(start, env, length) for start, env in order[:count]]
     starts, envs = np.nonzero(valid_starts(rollout.episode_starts, length))
     if len(starts) == 0:
         raise UserError(
             f"segment of {length} steps fits in no episode of the last {len(rollout.rewards)} steps; "
             "shorten --queries.segment-steps or raise the horizon"
         )
-    chosen = rng.integers(len(starts), size=count)
-    return [rollout.segment(starts[i], envs[i], length) for i in chosen]
+    drawn = rng.integers(len(starts), size=count)
+    return [rollout.segment(starts[i], envs[i], length) for i in drawn]

@@ -27,6 +27,7 @@ from prefrl.labelling.clip_maker import ClipMaker, Shelf
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.labelling.options import LabellingOptions
 from prefrl.labelling.server import Site, make_app
+from prefrl.labelling.subject import subject_of
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore, schema
 from prefrl.queries import Query
@@ -69,7 +70,8 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 def pendulum_segment(seed: int) -> Segment:
     """15 steps of a pole that swings."""
     rng = np.random.default_rng(seed)
-    angle = np.linspace(*rng.uniform(-1, 1, size=2), 15)
+    first, last = rng.uniform(-1, 1, size=2)
+    angle = np.linspace(first, last, 15)
     qpos = np.stack([0.1 * angle, angle], axis=1)
     return Segment(
         observations=rng.normal(size=(15, 4)).astype(np.float32),
@@ -110,7 +112,8 @@ class Served:
 
     def __init__(self, folder: Path, store: PreferenceStore, clips: Path) -> None:
         access = Access(folder / "token")
-        site = Site(Leases(store, LeaseOptions(repeat=0.0)), Shelf(store, clips), access, "127.0.0.1")
+        leases = Leases(store, LeaseOptions(repeat=0.0))
+        site = Site(subject_of(store), leases, Shelf(store, clips), access, "127.0.0.1")
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}/?token={access.token}"
         self._server = uvicorn.Server(uvicorn.Config(make_app(site), log_config=None, lifespan="off"))
@@ -241,7 +244,7 @@ def test_a_server_that_was_killed_is_found_again(
     """The real processes: the server, and the clip maker beside it."""
     arguments = {
         **{"store": str(tmp_path / "preferences.db"), "clips": str(tmp_path / "clips"), "run": None},
-        **{"token": str(tmp_path / "token"), "options": asdict(LabellingOptions(repeat=0.0))},
+        **{"token": str(tmp_path / "token"), "options": asdict(LabellingOptions(repeat=0.0)), "trust": False},
     }
     child = Child("server", arguments, tmp_path / "log")
     page = context.new_page()

@@ -6,16 +6,27 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imageio
+import numpy as np
 import pytest
+from stores import make_query, make_segment
 from tiny_runs import LABELS, Killed, answers_of, assert_same, metrics_of, tiny
 
 from prefrl import run as run_module
+from prefrl.agent import PPOOptions
+from prefrl.config import QueryOptions
+from prefrl.elicitation import Elicitation
 from prefrl.errors import UserError
+from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.options import PeopleOptions
+from prefrl.labelling.subject import subject_of
 from prefrl.oracles import Oracle
+from prefrl.oracles.people import People
+from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore
 from prefrl.run import Progress, Stopped, resume, train
 
@@ -191,6 +202,69 @@ def test_impossible_options_are_refused_in_one_line(options: dict[str, Any], lin
         PeopleOptions(**options)
 
 
-def test_people_need_clips(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="CartPole-v1 has no model to render clips of"):
-        people(tmp_path / "run", task="CartPole-v1", horizon=100).resolved()
+# Environments that are none of ours
+
+
+def drawn(run_dir: Path, **changes: Any) -> Any:
+    return people(run_dir, task="probes:probes/Drawn-v0", labels=16, **changes)
+
+
+def test_what_has_no_states_is_filmed_and_the_clips_show_the_segments(tmp_path: Path) -> None:
+    oracle = SyntheticOracle(seed=0)
+    with answering(tmp_path / "run", oracle, upto=16):
+        train(drawn(tmp_path / "run"))
+    with PreferenceStore(tmp_path / "run" / "preferences.db") as store:
+        shelf = Shelf(store, tmp_path / "run" / "clips")
+        for query in store.queries():
+            assert query.id is not None
+            for segment, segment_id in zip(query.segments, shelf.segments_of(query.id), strict=True):
+                frames = np.array(imageio.v3.imread(shelf.path(segment_id)))
+                assert len(frames) == segment.length
+                light = frames.mean(axis=(1, 2, 3)) > 127
+                assert light.tolist() == (segment.observations[:, 0] > 0).tolist()
+
+
+def test_a_run_on_pictures_is_repeated_without_them(tmp_path: Path) -> None:
+    with answering(tmp_path / "run", SyntheticOracle(seed=0), upto=16):
+        train(drawn(tmp_path / "run"))
+    train(drawn(tmp_path / "again", replay=str(tmp_path / "run" / "preferences.db")))
+    assert_same(tmp_path / "again", tmp_path / "run")
+    assert not (tmp_path / "again" / "clips").exists()
+
+
+def test_a_query_whose_pictures_are_lost_is_skipped_and_nobody_waits_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with PreferenceStore(tmp_path / "preferences.db", task="probes/Drawn-v0") as store:
+        elicitation = Elicitation(store, People(Shelf(store, tmp_path / "clips")))
+        elicitation.ask([replace(make_query(), segments=(make_segment(1, exact_states=False),) * 2)], 100)
+        assert elicitation.unanswered() == 0
+        ((_, answer),) = elicitation.collect(100)
+        assert answer.choice == "skip"
+    assert "query 1 has lost its pictures" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "line"),
+    [
+        ("Observation", {}, "cannot be shown to people: its render"),
+        ("Drawn", {"queries": QueryOptions(segment_steps=15), "horizon": 64}, "segment of 15 steps exceeds .* filmed"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_and_leaves_nothing(
+    tmp_path: Path, task: str, changes: dict[str, Any], line: str
+) -> None:
+    ppo = PPOOptions(num_envs=32, num_steps=8, batch_size=128)
+    with pytest.raises(UserError, match=line):
+        train(people(tmp_path / "run", task=f"probes:probes/{task}-v0", ppo=ppo, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_users_mujoco_environment_is_rendered_from_its_states(tmp_path: Path) -> None:
+    with PreferenceStore(tmp_path / "preferences.db", task="Reacher-v5") as store:
+        subject = subject_of(store, "Prefer the clip whose arm is calmer.")
+        assert subject.instruction == "Prefer the clip whose arm is calmer."
+        model, camera = subject.load()
+    assert model.nq == 4
+    assert camera.distance > 0
+    assert subject.fps(30) == 20

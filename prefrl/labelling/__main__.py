@@ -27,7 +27,7 @@ def main() -> None:
         else:
             run = arguments["run"]
             clips, token = Path(arguments["clips"]), Path(arguments["token"])
-            serving = Serving(arguments["store"], clips, Path(run) if run else None, token)
+            serving = Serving(arguments["store"], clips, Path(run) if run else None, token, arguments["trust"])
             serve(serving, LabellingOptions(**arguments["options"]), lambda address: tell(address=address))
     except UserError as error:
         tell(error=str(error))

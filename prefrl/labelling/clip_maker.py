@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prefrl.clips import ClipRenderer, write_video
-from prefrl.errors import UserError
 from prefrl.labelling.leases import LeaseOptions, Leases
+from prefrl.labelling.subject import subject_of
 from prefrl.preferences import PreferenceStore, open_existing
-from prefrl.tasks import TASKS, Task, load_model
+from prefrl.segments import Segment
+from prefrl.tasks import TASKS
 
 log = logging.getLogger("prefrl.labelling")
 
@@ -71,53 +72,51 @@ class ClipMaker:
 
     Raises:
         RenderingUnavailable: no off-screen OpenGL here.
-        UserError: the store's task has no model to render.
+        UserError: the store does not say what it holds.
     """
 
     def __init__(self, leases: Leases, folder: Path, ahead: int = AHEAD) -> None:
         self.leases, self.store, self.ahead = leases, leases.store, ahead
         folder.mkdir(parents=True, exist_ok=True)
         self.shelf = Shelf(self.store, folder)
-        self.task = task_of(self.store)
-        self._stride = max(1, self.task.playback_fps // ENOUGH_FPS)
-        self._renderer = ClipRenderer(load_model(self.task), self.task.camera, WIDTH, HEIGHT)
+        self._without_states: set[int] = set()
+        self.subject = subject_of(self.store)
+        self._renderer: ClipRenderer | None = None
+        if self.subject.name in TASKS:  # else there may be nothing to render
+            self._open_renderer()
 
     def work(self) -> bool:
         """Render the clips of the first pair that lacks some; False if there is none among the next ones."""
-        for query_id in self.leases.wanted(time.time())[: self.ahead]:
-            if query_id not in self.shelf:
-                self._render(query_id)
-                return True
-        return False
+        wanted = [each for each in self.leases.wanted(time.time()) if each not in self._without_states]
+        return any(query_id not in self.shelf and self._render(query_id) for query_id in wanted[: self.ahead])
 
-    def _render(self, query_id: int) -> None:
+    def _render(self, query_id: int) -> bool:
         (query,) = self.store.queries([query_id])
+        if any(segment.qpos is None for segment in query.segments):
+            self._without_states.add(query_id)  # the trainer has filmed it
+            return False
         for segment, segment_id in zip(query.segments, self.shelf.segments_of(query_id), strict=True):
-            if self.shelf.has(segment_id):
-                continue
-            if segment.qpos is None:
-                raise UserError(f"segment {segment_id} in {self.store.location} has no exact states to render")
-            qvel = None if segment.qvel is None else segment.qvel[:: self._stride]
-            frames = self._renderer.iter_frames(segment.qpos[:: self._stride], qvel)
-            write_video(self.shelf.path(segment_id), frames, self.task.playback_fps / self._stride)
+            if not self.shelf.has(segment_id):
+                self._write(segment, self.shelf.path(segment_id))
+        return True
+
+    def _write(self, segment: Segment, path: Path) -> None:
+        renderer = self._renderer or self._open_renderer()
+        assert segment.qpos is not None
+        fps = self.subject.fps(segment.length)
+        stride = max(1, fps // ENOUGH_FPS)
+        qvel = None if segment.qvel is None else segment.qvel[::stride]
+        write_video(path, renderer.iter_frames(segment.qpos[::stride], qvel), fps / stride)
+
+    def _open_renderer(self) -> ClipRenderer:
+        model, camera = self.subject.load()
+        self._renderer = ClipRenderer(model, camera, WIDTH, HEIGHT)
+        return self._renderer
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        self._renderer.close()
-
-
-def task_of(store: PreferenceStore) -> Task:
-    """The task whose segments a store holds.
-
-    Raises:
-        UserError: it is none of the table, so that there is no model to render.
-    """
-    task = TASKS.get(store.task or "")
-    if task is None:
-        raise UserError(
-            f"{store.location} holds segments of {store.task or 'no task'}; clips are rendered for `prefrl tasks` only"
-        )
-    return task
+        if self._renderer is not None:
+            self._renderer.close()
 
 
 def make_clips(location: str, folder: Path, options: LeaseOptions, on_ready: Callable[[], None]) -> None:
@@ -131,7 +130,7 @@ def make_clips(location: str, folder: Path, options: LeaseOptions, on_ready: Cal
 
     Raises:
         RenderingUnavailable: no off-screen OpenGL here.
-        UserError: the store cannot be read, or its task has no model to render.
+        UserError: the store cannot be read.
     """
     with open_existing(location) as store:
         maker = ClipMaker(Leases(store, options), folder)

@@ -26,7 +26,7 @@ class LabelOptions(LabellingOptions):
     clips: Path | None = None
     """folder for the clips; RUN/clips by default, beside a --store that is a file, or clips/ here"""
     trust: bool = False
-    """connect to the server that the run names, which somebody else's run could misuse"""
+    """import the module and connect to the server that the run or store names, which somebody else's could misuse"""
 
 
 def label(options: LabelOptions, on_ready: Callable[[str], None]) -> None:
@@ -49,11 +49,11 @@ def _serving(options: LabelOptions) -> Serving:
     if options.store is not None:
         beside = Path.cwd() if "://" in options.store else Path(options.store).absolute().parent
         clips = options.clips or beside / "clips"
-        return Serving(options.store, clips, None, token_file(clips))
+        return Serving(options.store, clips, None, token_file(clips), options.trust)
     assert options.run is not None
     refuse_links(options.run)
     config = read_json(options.run / "config.json")
     named = (config.get("options") or {}).get("store")
     refuse_untrusted(options.run, options.trust, "", named if isinstance(named, str) else None)
     clips = options.clips or options.run / "clips"
-    return Serving(named or str(options.run / "preferences.db"), clips, options.run, token_file(clips))
+    return Serving(named or str(options.run / "preferences.db"), clips, options.run, token_file(clips), options.trust)

@@ -19,11 +19,15 @@ class LabellingOptions(LeaseOptions):
     """address to bind to; any other than this one lets other machines ask, who still need the token"""
     port: int = PORT
     """port; the next free one where it is taken"""
+    instruction: str | None = None
+    """what people are told to prefer; the task's own words by default"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.port < 2**16:
             raise UserError(f"port {self.port} is none; give one from 0 (any) to {2**16 - 1}")
+        if self.instruction is not None and not 1 <= len(self.instruction.strip()) <= 500:
+            raise UserError(f"an instruction of {len(self.instruction)} characters; give 1 to 500")
         if not self.host:
             raise UserError("the host is empty; give an address of this machine, such as 127.0.0.1")
 

@@ -39,6 +39,7 @@ class PageServer:
         self._log = run / "labelling.log"
         self._arguments = {
             **{"store": store, "clips": str(clips), "run": str(run), "token": str(token_file(clips))},
+            "trust": True,  # the user has typed the task, or said --trust
             "options": asdict(options),
         }
         self._child = Child("server", self._arguments, self._log)

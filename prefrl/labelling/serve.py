@@ -16,10 +16,11 @@ import uvicorn
 from prefrl.errors import UserError
 from prefrl.labelling.access import Access
 from prefrl.labelling.child import Child
-from prefrl.labelling.clip_maker import Shelf, task_of
+from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.labelling.options import PORTS, LabellingOptions
 from prefrl.labelling.server import Site, make_app
+from prefrl.labelling.subject import subject_of
 from prefrl.preferences import open_existing
 
 log = logging.getLogger("prefrl.labelling")
@@ -35,6 +36,7 @@ class Serving:
     clips: Path
     run: Path | None
     token: Path  # file of the secret in the address
+    trust: bool = False  # import the module that the store names
 
 
 def token_file(clips: Path) -> Path:
@@ -59,11 +61,16 @@ def serve(what: Serving, options: LabellingOptions, on_ready: Callable[[str], No
         UserError: the store cannot be read or shown, no port is free, or clips cannot be rendered here.
     """
     with open_existing(what.store) as store:
-        task_of(store)
+        subject = subject_of(store, options.instruction)
+        if ":" in subject.name and not what.trust:
+            raise UserError(
+                f"{store.location} wants to import {subject.name.partition(':')[0]}, which runs the code in it; "
+                "if you trust that, give --trust"
+            )
         access = _access(what.token)
         lease_options = {field.name: getattr(options, field.name) for field in fields(LeaseOptions)}
         leases = Leases(store, LeaseOptions(**lease_options))
-        app = make_app(Site(leases, Shelf(store, what.clips), access, options.host, what.run))
+        app = make_app(Site(subject, leases, Shelf(store, what.clips), access, options.host, what.run))
         with _listen(options.host, options.port) as listening, _Clips(what, lease_options):
             port = listening.getsockname()[1]
             name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host

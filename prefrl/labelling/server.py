@@ -20,9 +20,10 @@ from starlette.types import ASGIApp
 
 from prefrl.errors import UserError
 from prefrl.labelling.access import Access, own_names
-from prefrl.labelling.clip_maker import Shelf, task_of
+from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.guard import Guard
 from prefrl.labelling.leases import Lease, LeaseGone, Leases, Viewing
+from prefrl.labelling.subject import Subject
 from prefrl.labelling.training_status import latest_video, training_status
 from prefrl.preferences import CHOICES, Answer
 
@@ -90,6 +91,7 @@ class Undo(Message):
 class Site:
     """What is served, and to whom."""
 
+    subject: Subject
     leases: Leases
     shelf: Shelf
     access: Access
@@ -98,18 +100,14 @@ class Site:
 
 
 def make_app(site: Site) -> ASGIApp:
-    """The page and what it asks for, behind the guard.
-
-    Raises:
-        UserError: the store's task cannot be shown.
-    """
+    """The page and what it asks for, behind the guard."""
     return Guard(make_api(site), site.access, own_names(site.host))
 
 
 def make_api(site: Site) -> FastAPI:
     """The page and what it asks for, from anybody."""
     app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None)
-    task, leases, shelf, access = task_of(site.leases.store), site.leases, site.shelf, site.access
+    subject, leases, shelf, access = site.subject, site.leases, site.shelf, site.access
 
     @app.exception_handler(UserError)
     async def tell(request: Request, error: UserError) -> JSONResponse:
@@ -170,8 +168,8 @@ def make_api(site: Site) -> FastAPI:
         who = access.labeller_id(request.cookies.get(access.labeller_cookie))
         queries, answered = leases.counts()
         return {
-            "task": task.name,
-            "instruction": task.instruction,
+            "task": subject.name,
+            "instruction": subject.instruction,
             "consent": {"version": CONSENT_VERSION, "text": CONSENT},
             "name": leases.name_of(who) if who is not None else None,
             "own_answers": leases.answered(who) if who is not None else 0,

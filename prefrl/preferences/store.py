@@ -414,7 +414,7 @@ class PreferenceStore:
 
     def _segment(self, row: sa.RowMapping) -> Segment:
         where = f"segment {row['id']} in {self.location}"
-        arrays = {
+        arrays: dict[str, Any] = {
             name: decode(row[name], row[f"{name}_dtype"], row[f"{name}_shape"], f"{where}: {name}")
             for name in ARRAYS
             if name not in OPTIONAL_ARRAYS or row[name] is not None
