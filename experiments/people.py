@@ -59,7 +59,7 @@ def main() -> None:
     run.parent.mkdir(parents=True, exist_ok=True)
     words = ["train", options.task, "--feedback", "people", "--labels", str(options.labels)]
     words += ["--steps", str(options.steps), "--seed", str(options.seed)]
-    log = run.with_suffix(".log")
+    log, results = run.with_suffix(".log"), RESULTS / "people"
     command = [str(Path(sys.executable).with_name("prefrl")), *words, "--run-dir", str(run)]
     with log.open("w") as file:
         training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
@@ -68,7 +68,15 @@ def main() -> None:
         label = [sys.executable, str(STAND_IN), address, str(run / "preferences.db"), "--answers", str(options.answers)]
         label += ["--seconds", str(options.seconds), "--seed", str(options.seed)]
         score = "judge" if options.task in ("hopper-backflip", "cheetah-one-leg") else "reward"
-        label += ["--oracle.score", score, "--oracle.error-rate", str(options.error_rate)]
+        results.mkdir(parents=True, exist_ok=True)
+        label += [
+            "--screenshot",
+            str(results / "page.png"),
+            "--oracle.score",
+            score,
+            "--oracle.error-rate",
+            str(options.error_rate),
+        ]
         stand_in = subprocess.Popen(label, stdout=subprocess.PIPE, stderr=file, text=True)
         for line in training.stdout:
             print(line, end="", flush=True)
@@ -76,8 +84,6 @@ def main() -> None:
     if training.wait() or stand_in.returncode:
         sys.exit(f"training ended with {training.returncode}, the stand-in with {stand_in.returncode}; see {log}")
     result = summary(run, json.loads(said), " ".join(["prefrl", *words]))
-    results = RESULTS / "people"
-    results.mkdir(parents=True, exist_ok=True)
     (results / "people.json").write_text(json.dumps(result, indent=1) + "\n")
     (results / "people.md").write_text(page(result))
     print(page(result))

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import tyro
@@ -49,6 +50,8 @@ class Options:
     """share of answers that are undone and given again"""
     patience: float = 120.0
     """seconds to wait for the next pair before giving up"""
+    screenshot: Path | None = None
+    """PNG to write when half of the answers are given"""
     seed: int = 0
     """of delays, slips and mistakes"""
     oracle: OracleOptions = field(default_factory=OracleOptions)
@@ -156,6 +159,10 @@ def main() -> None:
             while given < options.answers:
                 person.answer(rng.random() < options.slips, options.patience)
                 given += 1
+                if options.screenshot is not None and given == options.answers // 2:
+                    page.wait_for_selector(PLAYING, state="attached")
+                    page.wait_for_timeout(500)
+                    page.screenshot(path=options.screenshot)
         except TimeoutError:
             print(f"nothing to answer for {options.patience:g} s, after {given} answers", file=sys.stderr)
         page.wait_for_timeout(1000)

@@ -124,6 +124,8 @@ async function refresh() {
 }
 
 function noConnection() {
+  const ends = ["done", "stopped", "failed"].includes(status?.training?.state);
+  if (ends && !outbox.length) return notice("The page was closed with the run; “prefrl label” serves it again.");
   const waiting = `${outbox.length} ${outbox.length === 1 ? "answer waits" : "answers wait"} here`;
   notice(outbox.length ? `No connection: ${waiting}.` : "No connection to the server; trying again.");
 }
@@ -331,7 +333,7 @@ function drawProgress() {
   $("answers").textContent = `${sent} of ${wanted}`;
   $("own").textContent = String(status.own_answers + outbox.length);
   $("rate").textContent = minutes ? minutes.toFixed(minutes < 10 ? 1 : 0) : "–";
-  $("left").textContent = minutes ? duration(Math.max(0, wanted - sent) / minutes) : "–";
+  $("left").textContent = minutes && sent < wanted ? duration(Math.max(0, wanted - sent) / minutes) : "–";
   $("bar").setAttribute("aria-valuemax", String(wanted));
   $("bar").setAttribute("aria-valuenow", String(sent));
   $("bar-done").style.width = `${Math.min(100, (100 * sent) / Math.max(1, wanted))}%`;
@@ -347,12 +349,12 @@ function drawProgress() {
 }
 
 function trainingText(training) {
-  const steps = `${millions(training.env_steps)} of ${millions(training.steps)} million steps`;
+  const steps = `${grouped(training.env_steps)} of ${grouped(training.steps)} steps`;
   const open = status.queries - status.answered;
   if (training.state === "waiting") return `Training waits for answers, at ${steps}.`;
   if (training.state === "running") {
     const behind = open > 0 ? ` ${open} ${open === 1 ? "question is" : "questions are"} open.` : "";
-    return `Training goes on at ${Math.round(training.steps_per_second).toLocaleString("en")} steps a second: ${steps}.${behind}`;
+    return `Training goes on, ${grouped(Math.round(training.steps_per_second))} steps a second: ${steps}.${behind}`;
   }
   const ends = {done: "Training is done", stopped: "Training has been stopped", failed: "Training has failed"};
   return `${ends[training.state] || "Training is not running"}: ${steps}.`;
@@ -365,6 +367,9 @@ function drawWaiting() {
   if (status.queries > status.answered) {
     $("waiting-title").textContent = "The next clips are being made";
     $("waiting-text").textContent = "They come by themselves, in some seconds.";
+  } else if (more && !status.queries) {
+    $("waiting-title").textContent = "The first questions are being made";
+    $("waiting-text").textContent = "The robot tries some random movements, and asks about them by itself.";
   } else if (more) {
     $("waiting-title").textContent = "You have answered everything so far";
     $("waiting-text").textContent = "The robot practises what it has learnt, and asks again by itself.";
@@ -397,8 +402,8 @@ function duration(minutes) {
   return `${Math.floor(minutes / 60)} h ${Math.round(minutes % 60)} min`;
 }
 
-function millions(steps) {
-  return (steps / 1e6).toFixed(2).replace(/\.?0+$/, "") || "0";
+function grouped(number) {
+  return number.toLocaleString("en");
 }
 
 // -- What people do
