@@ -252,6 +252,7 @@ def test_a_server_that_was_killed_is_found_again(
     join(page, address, "Ann")
     press(page, "ArrowDown")
     until_stored(page, store, 1)
+    page.wait_for_selector(PLAYING, state="attached")
     os.kill(child.pid, signal.SIGKILL)
     child.close()
     press(page, "ArrowUp")
