@@ -12,13 +12,17 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
 
 from prefrl.errors import UserError
 from prefrl.preferences import Answer, PreferenceStore, schema
+
+RENEWED = 0.75  # share of a lease's time below which it is renewed: each renewal waits for the disk
+GOLD_AHEAD = 10  # gold queries made ready beyond what the labeller who saw most of them has seen
+_labellers = sa.func.count(sa.distinct(schema.leases.c.labeller_id))
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,18 @@ class LeaseGone(UserError):
     """A lease that lapsed and whose query has gone to somebody else, or of somebody else."""
 
 
+def plain_name(text: str) -> str:
+    """A labeller's name, as it is stored: each space one blank.
+
+    Raises:
+        UserError: it is none.
+    """
+    name = " ".join(text.split())
+    if not 1 <= len(name) <= 80 or re.search("[\0-\x1f\x7f-\x9f\ud800-\udfff]", name):
+        raise UserError(f"a name has 1 to 80 characters of plain text, not {len(name)}")
+    return name
+
+
 class Leases:
     """The queries of one store, shared out among labellers.
 
@@ -95,10 +111,7 @@ class Leases:
         Raises:
             UserError: the name is none.
         """
-        name = " ".join(name.split())
-        if not 1 <= len(name) <= 80 or re.search("[\0-\x1f\ud800-\udfff]", name):
-            raise UserError(f"a name has 1 to 80 characters of plain text, not {len(name)}")
-        labellers = schema.labellers
+        name, labellers = plain_name(name), schema.labellers
         with self.store.transaction(writes=True) as connection:
             known = connection.scalar(sa.select(labellers.c.id).where(labellers.c.name == name))
             if known is not None:
@@ -123,7 +136,8 @@ class Leases:
     def take(self, labeller_id: int, count: int, ready: Container[int], now: float) -> list[Lease]:
         """The next queries for a labeller, at most `count`: what they have open already, then new ones.
 
-        Newest first: what the policy does now teaches more than what it did when they began to label.
+        Newest first: what the policy does now teaches more than what it did when they began to label. A lease of theirs
+        that lapsed is renewed rather than given anew, so that another tab which still shows it can't answer it twice.
 
         Args:
             labeller_id: from `join`.
@@ -132,13 +146,13 @@ class Leases:
             now: unix seconds.
         """
         with self.store.transaction(writes=True) as connection:
-            mine = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
-            open_now = [lease for lease in mine if lease.answer_id is None and lease.expires_at > now]
-            open_now = [lease for lease in open_now if lease.query_id in ready][:count]
+            leases = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
+            mine = [lease for lease in leases if lease.answer_id is not None or lease.expires_at > now]
+            open_now = [lease for lease in mine if lease.answer_id is None and lease.query_id in ready][:count]
             wanted = count - len(open_now)
             if wanted <= 0:
                 return open_now
-            busy = {lease.query_id for lease in mine if lease.answer_id is not None or lease.expires_at > now}
+            busy = {lease.query_id for lease in mine}
             gold = self._gold(connection)
             free = (q for q in self._free(connection, gold, now) if q not in busy and q in ready)
             chosen = [("first", q, self._first_swapped(q, labeller_id)) for q in itertools.islice(free, wanted)]
@@ -146,30 +160,45 @@ class Leases:
                 chosen = [*chosen[: wanted - 1], ("gold", known, self._first_swapped(known, labeller_id))]
             elif (again := self._due_repeat(mine, ready)) is not None:
                 chosen = [*chosen[: wanted - 1], ("repeat", again.query_id, not again.swapped)]
+            lapsed = {
+                (lease.kind, lease.query_id): lease.id
+                for lease in leases
+                if lease.answer_id is None and lease.expires_at <= now
+            }
+            renewed = [lapsed[kind, query_id] for kind, query_id, _ in chosen if (kind, query_id) in lapsed]
             rows = [
-                {
-                    **{"query_id": query_id, "labeller_id": labeller_id, "kind": kind, "swapped": swapped},
-                    **{"leased_at": now, "expires_at": now + self.options.lease_seconds},
-                }
+                {"query_id": query_id, "labeller_id": labeller_id, "kind": kind, "swapped": swapped}
                 for kind, query_id, swapped in chosen
+                if (kind, query_id) not in lapsed
             ]
-            return open_now + self._add(connection, rows)
+            return open_now + self._renew(connection, renewed, now) + self._add(connection, rows, now)
 
-    def wanted(self, now: float) -> list[int]:
-        """Ids of the queries that will be shown next: what labellers have open, gold ones, then new ones first."""
+    def wanted(self, now: float, ahead: int, hopeless: Container[int] = ()) -> list[int]:
+        """Ids of the queries that will be shown next: what labellers have open, then new ones, then gold ones.
+
+        Args:
+            now: unix seconds.
+            ahead: of the new ones, at most so many.
+            hopeless: holds the ids of those that can't be shown.
+        """
         leases = schema.leases.c
         is_open = sa.and_(leases.answer_id.is_(None), leases.expires_at > now)
+        seen = sa.select(sa.func.count()).where(leases.kind == "gold").group_by(leases.labeller_id)
         with self.store.transaction() as connection:
             open_now = connection.scalars(sa.select(leases.query_id).where(is_open).order_by(leases.id)).all()
             gold = self._gold(connection)
-            return list(dict.fromkeys([*open_now, *gold, *self._free(connection, gold, now)]))
+            free = itertools.islice((q for q in self._free(connection, gold, now) if q not in hopeless), ahead)
+            known = list(gold)[: max(connection.scalars(seen), default=0) + GOLD_AHEAD]
+            return [q for q in dict.fromkeys([*open_now, *free, *known]) if q not in hopeless]
 
     def keep(self, labeller_id: int, now: float) -> None:
         """Renew what a labeller has open, as long as their page is there."""
         leases = schema.leases.c
         mine = sa.and_(leases.labeller_id == labeller_id, leases.answer_id.is_(None), leases.expires_at > now)
+        soon = leases.expires_at < now + RENEWED * self.options.lease_seconds
         with self.store.transaction(writes=True) as connection:
-            connection.execute(sa.update(schema.leases).where(mine).values(expires_at=now + self.options.lease_seconds))
+            ids = connection.scalars(sa.select(leases.id).where(mine, soon)).all()
+            self._renew(connection, ids, now)
 
     def answer(
         self, lease_id: int, labeller_id: int, answer: Answer, now: float, viewing: Viewing | None = None
@@ -184,7 +213,7 @@ class Leases:
             viewing: how it came about.
 
         Raises:
-            LeaseGone: it is somebody else's, or it lapsed and its query has been answered by others since.
+            LeaseGone: it is somebody else's, or it lapsed and its query has gone to others since.
         """
         with self.store.transaction(writes=True) as connection:
             found = self._leases(connection, schema.leases.c.id == lease_id)
@@ -194,9 +223,13 @@ class Leases:
             if lease.answer_id is not None:
                 return self.store.answer_of(connection, lease.answer_id)
             if lease.kind == "first" and lease.expires_at <= now:
-                others = self._held(connection, now).get(lease.query_id, 0)
-                if others >= self.capacity(lease.query_id):
-                    raise LeaseGone(f"query {lease.query_id} was answered by somebody else meanwhile")
+                of_it = sa.and_(_holds(now), schema.leases.c.query_id == lease.query_id)
+                if connection.execute(sa.select(_labellers).where(of_it)).scalar_one() >= self.capacity(lease.query_id):
+                    raise LeaseGone(f"query {lease.query_id} has gone to somebody else meanwhile")
+            if lease.supersedes is not None:
+                later = sa.select(schema.answers.c.id).where(schema.answers.c.supersedes == lease.supersedes)
+                if connection.scalar(later) is not None:
+                    raise LeaseGone(f"answer {lease.supersedes} has been changed already")
             ranking = answer.ranking
             if lease.swapped and ranking:
                 last = sum(map(len, ranking)) - 1
@@ -220,7 +253,8 @@ class Leases:
         """
         with self.store.transaction(writes=True) as connection:
             mine = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
-            replaced = set(connection.scalars(sa.select(schema.answers.c.supersedes)))
+            supersedes = schema.answers.c.supersedes
+            replaced = set(connection.scalars(sa.select(supersedes).where(supersedes.is_not(None))))
             standing = [
                 lease
                 for lease in mine
@@ -232,13 +266,10 @@ class Leases:
                 return None
             last = max(standing, key=lambda lease: lease.answer_id or 0)
             for lease in mine:  # the same once more, as after a reload
-                if lease.supersedes == last.answer_id and lease.answer_id is None and lease.expires_at > now:
-                    return lease
-            row = {
-                **{"query_id": last.query_id, "labeller_id": labeller_id, "kind": "undo", "swapped": last.swapped},
-                **{"leased_at": now, "expires_at": now + self.options.lease_seconds, "supersedes": last.answer_id},
-            }
-            return self._add(connection, [row])[0]
+                if lease.supersedes == last.answer_id:
+                    return lease if lease.expires_at > now else self._renew(connection, [lease.id], now)[0]
+            row = {"query_id": last.query_id, "labeller_id": labeller_id, "kind": "undo", "swapped": last.swapped}
+            return self._add(connection, [{**row, "supersedes": last.answer_id}], now)[0]
 
     def capacity(self, query_id: int) -> int:
         """How many labellers a query is for."""
@@ -252,19 +283,27 @@ class Leases:
         digest = hashlib.blake2b(repr((self._seed, *key)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") / 2**64
 
-    def _free(self, connection: sa.Connection, gold: Container[int], now: float) -> list[int]:
-        """Queries that still need a labeller, newest first."""
-        held = self._held(connection, now)
-        ids = connection.scalars(sa.select(schema.queries.c.id).order_by(schema.queries.c.id.desc()))
-        return [q for q in ids if held.get(q, 0) < self.capacity(q) and q not in gold]
+    def _free(self, connection: sa.Connection, gold: Container[int], now: float) -> Iterator[int]:
+        """Queries that still need a labeller, newest first; only pairs, as the page shows no more clips than two."""
+        queries, leases = schema.queries.c.id, schema.leases
+        statement = (
+            sa.select(queries, _labellers)
+            .select_from(schema.queries.outerjoin(leases, sa.and_(leases.c.query_id == queries, _holds(now))))
+            .where(_is_pair(queries))
+            .group_by(queries)
+            .having(_labellers < (2 if self.options.overlap else 1))
+            .order_by(queries.desc())
+        )
+        with connection.execute(statement) as rows:
+            yield from (query for query, held in rows if query not in gold and held < self.capacity(query))
 
     def _gold(self, connection: sa.Connection) -> dict[int, None]:
         """Queries whose answer is known, oldest first."""
         if self.options.gold is None:
             return {}
         answers = schema.answers.c
-        known = sa.select(answers.query_id).where(answers.labeller == self.options.gold).order_by(answers.query_id)
-        return dict.fromkeys(connection.scalars(known))
+        is_gold = sa.and_(answers.labeller == self.options.gold, _is_pair(answers.query_id))
+        return dict.fromkeys(connection.scalars(sa.select(answers.query_id).where(is_gold).order_by(answers.query_id)))
 
     def _due_gold(self, mine: list[Lease], gold: dict[int, None], ready: Container[int]) -> int | None:
         """A query with a known answer that this labeller has not seen, if it is time for one."""
@@ -283,16 +322,6 @@ class Leases:
         old = answered[: -self.options.repeat_after] if self.options.repeat_after else answered
         return next((lease for lease in old if lease.query_id in ready and lease.query_id not in repeated), None)
 
-    def _held(self, connection: sa.Connection, now: float) -> dict[int, int]:
-        """By query: how many labellers have answered it or are about to."""
-        leases = schema.leases.c
-        statement = (
-            sa.select(leases.query_id, sa.func.count(sa.distinct(leases.labeller_id)))
-            .where(leases.kind != "gold", sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
-            .group_by(leases.query_id)
-        )
-        return {row[0]: row[1] for row in connection.execute(statement)}
-
     def _leases(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Lease]:
         rows = connection.execute(sa.select(schema.leases).where(condition).order_by(schema.leases.c.id))
         return [
@@ -303,9 +332,28 @@ class Leases:
             for row in rows
         ]
 
-    def _add(self, connection: sa.Connection, rows: list[dict[str, object]]) -> list[Lease]:
+    def _add(self, connection: sa.Connection, rows: list[dict[str, object]], now: float) -> list[Lease]:
         if not rows:
             return []
+        times = {"leased_at": now, "expires_at": now + self.options.lease_seconds}
         insert = sa.insert(schema.leases).returning(schema.leases.c.id, sort_by_parameter_order=True)
-        ids = list(connection.scalars(insert, rows))
+        ids = list(connection.scalars(insert, [{**row, **times} for row in rows]))
         return self._leases(connection, schema.leases.c.id.in_(ids))
+
+    def _renew(self, connection: sa.Connection, ids: Sequence[int], now: float) -> list[Lease]:
+        if not ids:
+            return []
+        these = schema.leases.c.id.in_(ids)
+        connection.execute(sa.update(schema.leases).where(these).values(expires_at=now + self.options.lease_seconds))
+        return self._leases(connection, these)
+
+
+def _holds(now: float) -> sa.ColumnElement[bool]:
+    """Leases by which a labeller has answered a query, or is about to."""
+    leases = schema.leases.c
+    return sa.and_(leases.kind != "gold", sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
+
+
+def _is_pair(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    link = schema.query_segments.c
+    return ~sa.exists().where(link.query_id == query_id, link.position > 1)
