@@ -12,7 +12,8 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Container, Iterator, Sequence
+import threading
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
@@ -22,7 +23,6 @@ from prefrl.preferences import Answer, PreferenceStore, schema
 
 RENEWED = 0.75  # share of a lease's time below which it is renewed: each renewal waits for the disk
 GOLD_AHEAD = 10  # gold queries made ready beyond what the labeller who saw most of them has seen
-_labellers = sa.func.count(sa.distinct(schema.leases.c.labeller_id))
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Leases:
 
     def __init__(self, store: PreferenceStore, options: LeaseOptions | None = None, seed: int = 0) -> None:
         self.store, self.options, self._seed = store, options or LeaseOptions(), seed
+        self._unfinished = _Unfinished(self.capacity)
 
     def join(self, name: str, consent: str, now: float) -> int:
         """The id of the labeller of that name, new or known.
@@ -222,10 +223,9 @@ class Leases:
             lease = found[0]
             if lease.answer_id is not None:
                 return self.store.answer_of(connection, lease.answer_id)
-            if lease.kind == "first" and lease.expires_at <= now:
-                of_it = sa.and_(_holds(now), schema.leases.c.query_id == lease.query_id)
-                if connection.execute(sa.select(_labellers).where(of_it)).scalar_one() >= self.capacity(lease.query_id):
-                    raise LeaseGone(f"query {lease.query_id} has gone to somebody else meanwhile")
+            lapsed = lease.kind == "first" and lease.expires_at <= now
+            if lapsed and self._held(connection, lease.query_id, now) >= self.capacity(lease.query_id):
+                raise LeaseGone(f"query {lease.query_id} has gone to somebody else meanwhile")
             if lease.supersedes is not None:
                 later = sa.select(schema.answers.c.id).where(schema.answers.c.supersedes == lease.supersedes)
                 if connection.scalar(later) is not None:
@@ -284,18 +284,16 @@ class Leases:
         return int.from_bytes(digest, "little") / 2**64
 
     def _free(self, connection: sa.Connection, gold: Container[int], now: float) -> Iterator[int]:
-        """Queries that still need a labeller, newest first; only pairs, as the page shows no more clips than two."""
-        queries, leases = schema.queries.c.id, schema.leases
-        statement = (
-            sa.select(queries, _labellers)
-            .select_from(schema.queries.outerjoin(leases, sa.and_(leases.c.query_id == queries, _holds(now))))
-            .where(_is_pair(queries))
-            .group_by(queries)
-            .having(_labellers < (2 if self.options.overlap else 1))
-            .order_by(queries.desc())
-        )
-        with connection.execute(statement) as rows:
-            yield from (query for query, held in rows if query not in gold and held < self.capacity(query))
+        """Queries that still need a labeller, newest first."""
+        leases = schema.leases.c
+        is_open = sa.and_(leases.answer_id.is_(None), leases.expires_at > now, leases.kind != "gold")
+        about_to: dict[int, set[int]] = {}
+        for query_id, labeller_id in connection.execute(sa.select(leases.query_id, leases.labeller_id).where(is_open)):
+            about_to.setdefault(query_id, set()).add(labeller_id)
+        for query_id, answered in reversed(self._unfinished.read(connection)):
+            held = answered | about_to[query_id] if query_id in about_to else answered
+            if query_id not in gold and len(held) < self.capacity(query_id):
+                yield query_id
 
     def _gold(self, connection: sa.Connection) -> dict[int, None]:
         """Queries whose answer is known, oldest first."""
@@ -321,6 +319,15 @@ class Leases:
             return None
         old = answered[: -self.options.repeat_after] if self.options.repeat_after else answered
         return next((lease for lease in old if lease.query_id in ready and lease.query_id not in repeated), None)
+
+    def _held(self, connection: sa.Connection, query_id: int, now: float) -> int:
+        """How many labellers have answered a query or are about to."""
+        leases = schema.leases.c
+        of_it = sa.and_(leases.query_id == query_id, leases.kind != "gold")
+        holds = sa.or_(leases.answer_id.is_not(None), leases.expires_at > now)
+        return connection.execute(
+            sa.select(sa.func.count(sa.distinct(leases.labeller_id))).where(of_it, holds)
+        ).scalar_one()
 
     def _leases(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Lease]:
         rows = connection.execute(sa.select(schema.leases).where(condition).order_by(schema.leases.c.id))
@@ -348,10 +355,36 @@ class Leases:
         return self._leases(connection, these)
 
 
-def _holds(now: float) -> sa.ColumnElement[bool]:
-    """Leases by which a labeller has answered a query, or is about to."""
-    leases = schema.leases.c
-    return sa.and_(leases.kind != "gold", sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
+class _Unfinished:
+    """The queries that fewer labellers have answered than they are for, and by whom.
+
+    Nothing that is committed is ever changed back, and ids rise in the order of the commits: so each time only what is
+    new has to be read, however many queries are answered already.
+    """
+
+    def __init__(self, capacity: Callable[[int], int]) -> None:
+        self._capacity = capacity
+        self._answered: dict[int, set[int]] = {}  # by query, in the order of their ids: labellers
+        self._newest = self._heard = 0  # query, answer
+        self._turn = threading.Lock()
+
+    def read(self, connection: sa.Connection) -> list[tuple[int, set[int]]]:
+        """Queries and who has answered them, oldest first; in a transaction that has not written anything."""
+        queries, leases = schema.queries.c.id, schema.leases.c
+        new = sa.select(queries).where(queries > self._newest, _is_pair(queries)).order_by(queries)
+        is_first = sa.and_(leases.answer_id > self._heard, leases.kind == "first")
+        said = sa.select(leases.answer_id, leases.query_id, leases.labeller_id).where(is_first)
+        with self._turn:
+            for query_id in connection.scalars(new):
+                self._answered[query_id] = set()
+                self._newest = query_id
+            for answer_id, query_id, labeller_id in connection.execute(said.order_by(leases.answer_id)):
+                self._heard = answer_id
+                if query_id in self._answered:
+                    self._answered[query_id].add(labeller_id)
+                    if len(self._answered[query_id]) >= self._capacity(query_id):
+                        del self._answered[query_id]
+            return list(self._answered.items())
 
 
 def _is_pair(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
