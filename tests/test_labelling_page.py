@@ -111,7 +111,7 @@ class Served:
     """The page of a store, served by a thread of this process."""
 
     def __init__(self, folder: Path, store: PreferenceStore, clips: Path) -> None:
-        access = Access(folder / "token")
+        access = Access(folder / "token", store.created)
         leases = Leases(store, LeaseOptions(repeat=0.0))
         site = Site(subject_of(store), leases, Shelf(store, clips), access, "127.0.0.1")
         self._socket = socket.create_server(("127.0.0.1", 0))

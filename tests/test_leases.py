@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from stores import Database, Databases, make_answer, make_query
 
 from prefrl.errors import UserError
-from prefrl.labelling.leases import Lease, LeaseGone, LeaseOptions, Leases
+from prefrl.labelling.leases import Lease, LeaseGone, LeaseOptions, Leases, Viewing
 from prefrl.preferences import Answer, PreferenceStore
 
 PLAIN = LeaseOptions(repeat=0.0)
@@ -205,3 +206,127 @@ def test_labellers_at_once_lose_nothing_and_share_nothing(store: PreferenceStore
         thread.join()
     assert errors == []
     assert Counter(answer.query_id for answer in store.answers()) == dict.fromkeys(range(1, 81), 1)
+
+
+def test_gold_queries_are_asked_of_everybody_at_their_share(store: PreferenceStore) -> None:
+    store.add_queries([make_query(seed) for seed in range(6, 60)])
+    known = [3, 7, 30, 31]
+    store.add_answers([replace(said(), query_id=query_id, labeller="owner") for query_id in known])
+    leases = Leases(store, LeaseOptions(repeat=0.0, gold="owner", gold_share=0.1))
+    for name, firsts in (("Ann", 28), ("Bob", 28), ("owner", 0)):
+        labeller = leases.join(name, "v1", 0.0)
+        shown: list[Lease] = []
+        while given := leases.take(labeller, 1, range(1, 61), 0.0):
+            shown += given
+            leases.answer(given[0].id, labeller, replace(said(), labeller=name), 1.0)
+            if len(shown) == 31:
+                break
+        gold = [lease.query_id for lease in shown if lease.kind == "gold"]
+        assert gold == known[: len(gold)], "oldest first, each once"
+        assert len(shown) - len(gold) == firsts, "and no other counts as new"
+        assert len(gold) == (3 if firsts else 0)
+        places = [shown.index(lease) for lease in shown if lease.kind == "gold"]
+        assert all(place <= 11 * (i + 1) for i, place in enumerate(places)), "spread over what they are asked"
+
+
+def test_how_an_answer_came_about_is_stored_with_it(store: PreferenceStore, database: Database) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    (lease,) = leases.take(ann, 1, READY, 0.0)
+    for attempt in range(2):
+        viewing = Viewing(100.5, 1100.5, 900.0, 1.5, f"page {attempt}")
+        stored = leases.answer(lease.id, ann, said(), 1.0, viewing)
+    assert database.read("SELECT * FROM viewings") == [(stored.id, 100.5, 1100.5, 900.0, 1.5, "page 0")]
+
+
+def test_own_answers_count_an_undone_one_once(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
+    given = leases.take(ann, 3, READY, 0.0)
+    assert leases.answered(ann) == 0
+    for lease in given[:2]:
+        leases.answer(lease.id, ann, said(), 1.0)
+    again = leases.undo(ann, None, 2.0)
+    assert again is not None
+    assert leases.answered(ann) == 2
+    leases.answer(again.id, ann, said("right"), 3.0)
+    assert (leases.answered(ann), leases.answered(bob)) == (2, 0)
+
+
+def test_clips_are_wanted_for_open_leases_then_for_new_queries_then_for_gold_ones(store: PreferenceStore) -> None:
+    store.add_queries([make_query(seed) for seed in range(6, 40)])
+    store.add_answers([replace(said(), query_id=query_id, labeller="owner") for query_id in range(1, 31)])
+    leases = Leases(store, replace(PLAIN, gold="owner"))
+    assert leases.wanted(0.0, 4) == [40, 39, 38, 37, *range(1, 11)], "gold queries hold nobody up, however many"
+    ann = leases.join("Ann", "v1", 0.0)
+    assert ids(leases.take(ann, 2, [33, 32], 0.0)) == [33, 32]
+    assert leases.wanted(1.0, 4)[:6] == [33, 32, 40, 39, 38, 37]
+    assert leases.wanted(1.0, 2, hopeless=[40, 32, 2])[:5] == [33, 39, 38, 1, 3]
+    assert leases.wanted(121.0, 1)[0] == 40, "a lease that lapsed is nothing special"
+    for lease in leases.take(ann, 2, [33, 32], 122.0):
+        leases.answer(lease.id, ann, said(), 123.0)
+    (gold,) = leases.take(ann, 1, [1], 123.0)
+    assert gold.kind == "gold"
+    assert leases.wanted(123.0, 0) == list(range(1, 12)), "as many beyond what somebody has seen"
+
+
+def test_a_lapsed_lease_is_renewed_and_not_doubled(store: PreferenceStore) -> None:
+    leases = Leases(store, LeaseOptions(overlap=1.0, repeat=1.0, repeat_after=0))
+    ann = leases.join("Ann", "v1", 0.0)
+    (before,) = leases.take(ann, 1, [6], 0.0)
+    (after,) = leases.take(ann, 1, [6], 200.0)
+    assert after == replace(before, expires_at=320.0)
+    one = leases.answer(before.id, ann, said("left"), 201.0)  # from the tab that was open before
+    assert leases.answer(after.id, ann, said("right"), 202.0) == one
+    (repeat,) = leases.take(ann, 1, [6], 203.0)
+    assert (repeat.kind, leases.take(ann, 1, [6], 400.0)) == ("repeat", [replace(repeat, expires_at=520.0)])
+    undo = leases.undo(ann, None, 500.0)
+    assert undo is not None
+    assert leases.undo(ann, None, 700.0) == replace(undo, expires_at=820.0)
+    leases.answer(undo.id, ann, said("right"), 701.0)
+    leases.answer(repeat.id, ann, said("left"), 702.0)
+    assert len(store.answers()) == 2, "the answer and its repeat"
+
+
+def test_an_answer_that_another_program_changed_is_not_undone(store: PreferenceStore) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    (lease,) = leases.take(ann, 1, READY, 0.0)
+    stored = leases.answer(lease.id, ann, said(), 1.0)
+    undo = leases.undo(ann, None, 2.0)
+    assert undo is not None
+    store.add_answers([replace(stored, id=None, supersedes=stored.id, labeller="somebody")])
+    with pytest.raises(LeaseGone, match="changed already"):
+        leases.answer(undo.id, ann, said(), 3.0)
+
+
+def test_a_lease_is_renewed_when_a_quarter_of_its_time_is_gone(store: PreferenceStore, database: Database) -> None:
+    leases = Leases(store, PLAIN)
+    ann = leases.join("Ann", "v1", 0.0)
+    leases.take(ann, 1, READY, 0.0)
+    for now, expires in ((29.0, 120.0), (31.0, 151.0), (60.0, 151.0)):
+        leases.keep(ann, now)
+        assert database.read("SELECT expires_at FROM leases") == [(expires,)]
+
+
+def test_only_pairs_are_shown(store: PreferenceStore) -> None:
+    (three,) = store.add_queries([make_query(9, size=3)])
+    store.add_answers([make_answer(three.id, labeller="owner", ranking=((0,), (1,), (2,)))])
+    leases = Leases(store, replace(PLAIN, gold="owner"))
+    ann = leases.join("Ann", "v1", 0.0)
+    assert ids(leases.take(ann, 9, range(1, 9), 0.0)) == [6, 5, 4, 3, 2, 1]
+    assert 7 not in leases.wanted(0.0, 9)
+
+
+def test_thousands_of_answered_queries_hold_nobody_up(database: Database) -> None:
+    with PreferenceStore(database.location) as store:
+        query = make_query()
+        store.add_queries([query] * 5000)
+        leases = Leases(store, LeaseOptions(overlap=0.2))
+        bob, ann = leases.join("Bob", "v1", 0.0), leases.join("Ann", "v1", 0.0)
+        given = leases.take(bob, 4900, range(1, 5001), 0.0)
+        began = time.perf_counter()
+        for i in range(10):
+            assert len(leases.take(ann, 10 * (i + 1), range(1, 102), 1.0)) == 10 * (i + 1)
+        assert (time.perf_counter() - began) / 10 < 0.2, "seconds for each"
+        assert len(given) == 4900

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -25,31 +26,25 @@ class Access:
 
     Args:
         path: of the file that holds it, readable by its owner only; made when new.
+        store: tells the database apart from another that takes its place, where the same ids are of other people.
 
     Attributes:
         token: what the printed address holds.
+        page: the page's own name, which is no secret.
         access_cookie, labeller_cookie: names of the cookies. Browsers keep those of all ports of a host together, so
             the names tell the pages of two runs apart.
 
     Raises:
+        OSError: the file can be neither made nor read.
         UserError: the file holds something else, or others may read it.
     """
 
-    def __init__(self, path: Path) -> None:
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-        try:
-            os.link(unfinished, path)  # fails if it exists: of two processes, one makes it
-        except FileExistsError:
-            pass
-        finally:
-            unfinished.unlink()
-        self.token = path.read_text(errors="replace").strip()
-        if path.is_symlink() or path.stat().st_mode & 0o077 or not re.fullmatch(r"[A-Za-z0-9_-]{43}", self.token):
-            raise UserError(f"{path} holds no token that only you can read; remove it, and a new one is made")
+    def __init__(self, path: Path, store: str = "") -> None:
+        self._store = store
+        self.token = _read_token(path) if os.path.lexists(path) else _make_token(path)
         name = self._signed("name")[:8]
         self.access_cookie, self.labeller_cookie = f"prefrl-access-{name}", f"prefrl-labeller-{name}"
+        self.page = self._signed(f"page {store}")[:8]
 
     def admits(self, token: str | None) -> bool:
         """Whether this is the token of the printed address."""
@@ -65,7 +60,7 @@ class Access:
 
     def labeller(self, labeller_id: int) -> str:
         """The cookie's value that says who has joined."""
-        return f"{labeller_id}.{self._signed(f'labeller {labeller_id}')}"
+        return f"{labeller_id}.{self._signed(f'labeller {labeller_id} {self._store}')}"
 
     def labeller_id(self, cookie: str | None) -> int | None:
         """Who has joined; None for nobody, and for a value that was not made here."""
@@ -77,6 +72,32 @@ class Access:
 
     def _signed(self, text: str) -> str:
         return hmac.new(self.token.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _make_token(path: Path) -> str:
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32))
+    try:
+        with contextlib.suppress(FileExistsError):  # of two processes, one makes it
+            os.link(unfinished, path)
+    finally:
+        unfinished.unlink()
+    return _read_token(path)
+
+
+def _read_token(path: Path) -> str:
+    refusal = UserError(f"{path} holds no token that only you can read; remove it, and a new one is made")
+    if path.is_symlink():
+        raise refusal
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), errors="replace") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o077 or about.st_uid != os.geteuid():
+            raise refusal
+        token = file.read(100).strip()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{43}", token, re.ASCII):
+        raise refusal
+    return token
 
 
 class RateLimit:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,8 +50,9 @@ class Child:
             complaints.close()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(arguments) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended already, as the next line finds
+            self._process.stdin.write(json.dumps(arguments) + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         see = "" if log is None else f"; see {log}"
         self.said: dict[str, Any] = json.loads(line) if line else {"error": f"the {role} ended without a word{see}"}

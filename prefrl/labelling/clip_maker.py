@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from prefrl.clips import ClipRenderer, write_video
+from prefrl.errors import UserError
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.labelling.subject import subject_of
 from prefrl.preferences import PreferenceStore, open_existing
@@ -25,10 +28,13 @@ WIDTH, HEIGHT = 320, 240  # of a clip, in pixels: two fit side by side on a lapt
 ENOUGH_FPS = 20  # frames a second that show a movement: twice as many take twice the time to render
 AHEAD = 40  # pairs kept ready: two minutes for somebody who answers every 3 s
 IDLE_SECONDS = 0.2
+FRESH_SECONDS = 0.2
 
 
 class Shelf:
     """The clips there are, and the queries that can be shown with them.
+
+    `in` tells so from what was in the folder at most FRESH_SECONDS ago: it is asked of all queries there are.
 
     Args:
         store: of the queries.
@@ -38,7 +44,8 @@ class Shelf:
     def __init__(self, store: PreferenceStore, folder: Path) -> None:
         self.store, self.folder = store, folder
         self._segments_of: dict[int, list[int]] = {}
-        self._there: set[int] = set()
+        self._files: frozenset[str] = frozenset()
+        self._looked = -math.inf  # when, by the steady clock
 
     def path(self, segment_id: int) -> Path:
         """Where the clip of a segment is, or will be."""
@@ -46,20 +53,27 @@ class Shelf:
 
     def segments_of(self, query_id: int) -> list[int]:
         """Ids of the segments that a query shows, in the query's order."""
-        if query_id not in self._segments_of:
-            self._segments_of |= self.store.segment_ids([query_id])
+        if query_id not in self._segments_of:  # all new ones at once; ids rise in the order in which queries came
+            self._segments_of |= self.store.segment_ids(newer_than=max(self._segments_of, default=0))
         return self._segments_of[query_id]
 
     def has(self, segment_id: int) -> bool:
-        """Whether the clip of a segment is there."""
-        if segment_id not in self._there:
-            path = self.path(segment_id)
-            if path.is_file() and not path.is_symlink():  # a link might lead to what is nobody's to see
-                self._there.add(segment_id)
-        return segment_id in self._there
+        """Whether the clip of a segment is there now."""
+        path = self.path(segment_id)
+        return path.is_file() and not path.is_symlink()  # a link might lead to what is nobody's to see
 
     def __contains__(self, query_id: object) -> bool:
-        return isinstance(query_id, int) and all(map(self.has, self.segments_of(query_id)))
+        if time.monotonic() - self._looked > FRESH_SECONDS:
+            self._looked = time.monotonic()
+            self._files = self._list()
+        return isinstance(query_id, int) and all(self.path(s).name in self._files for s in self.segments_of(query_id))
+
+    def _list(self) -> frozenset[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        except FileNotFoundError:  # not made yet, or removed
+            return frozenset()
 
 
 class ClipMaker:
@@ -79,26 +93,35 @@ class ClipMaker:
         self.leases, self.store, self.ahead = leases, leases.store, ahead
         folder.mkdir(parents=True, exist_ok=True)
         self.shelf = Shelf(self.store, folder)
-        self._without_states: set[int] = set()
         self.subject = subject_of(self.store)
         self._renderer: ClipRenderer | None = None
         if self.subject.name in TASKS:  # else there may be nothing to render
             self._open_renderer()
+        self._passed_over: set[int] = set()  # queries that cannot be rendered, or are filmed by the trainer
 
     def work(self) -> bool:
-        """Render the clips of the first pair that lacks some; False if there is none among the next ones."""
-        wanted = [each for each in self.leases.wanted(time.time()) if each not in self._without_states]
-        return any(query_id not in self.shelf and self._render(query_id) for query_id in wanted[: self.ahead])
+        """Render the clips of the first pair that lacks some; False if there is none among the next ones.
 
-    def _render(self, query_id: int) -> bool:
+        A query that cannot be rendered is named in the log once, and never shown.
+        """
+        for query_id in self.leases.wanted(time.time(), self.ahead, self._passed_over):
+            if not all(map(self.shelf.has, self.shelf.segments_of(query_id))):
+                try:
+                    self._render(query_id)
+                except UserError as error:
+                    self._passed_over.add(query_id)
+                    log.error("query %d can't be shown: %s", query_id, error)
+                return True
+        return False
+
+    def _render(self, query_id: int) -> None:
         (query,) = self.store.queries([query_id])
         if any(segment.qpos is None for segment in query.segments):
-            self._without_states.add(query_id)  # the trainer has filmed it
-            return False
+            self._passed_over.add(query_id)  # the trainer films it
+            return
         for segment, segment_id in zip(query.segments, self.shelf.segments_of(query_id), strict=True):
             if not self.shelf.has(segment_id):
                 self._write(segment, self.shelf.path(segment_id))
-        return True
 
     def _write(self, segment: Segment, path: Path) -> None:
         renderer = self._renderer or self._open_renderer()

@@ -9,10 +9,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
+from http import HTTPStatus
 from urllib.parse import parse_qs
 
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefrl.labelling.access import Access, RateLimit
@@ -59,25 +59,42 @@ class Guard:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
+            self._log(scope, "there are no WebSockets")
             return await send({"type": "websocket.close", "code": 1008})
         try:
             self._check(scope)
             body = await _body(scope, receive)
         except Refused as refused:
-            log.warning("refused %s %r: %s", scope["method"][:10], scope["path"][:80], refused.reason)
+            self._log(scope, refused.reason)
             return await _answer(send, refused)
-        await self._app(scope, _replay(body, receive), _with_headers(send))
+
+        async def send_and_log(message: Message) -> None:
+            if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+                self._log(scope, HTTPStatus(message["status"]).phrase)
+            await send(message)
+
+        await self._app(scope, _replay(body, receive), _with_headers(send_and_log))
+
+    def _log(self, scope: Scope, reason: str) -> None:
+        """One line; a token that somebody typed into the path is not in it."""
+        path = scope["path"].replace(self._access.token, "TOKEN")[:80]
+        log.warning("refused %s %a: %s", scope.get("method", "WebSocket")[:10], path, reason)
 
     def _check(self, scope: Scope) -> None:
         """Raise Refused unless the request may be answered."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        cookies = _cookies(headers.get("cookie", ""))
+        # Not http.cookies, which drops all of them if another program on this machine has set an odd one.
+        cookies = cookie_parser(headers.get("cookie", ""))
+        method, path = scope["method"], scope["path"]
+        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [None])[0]
+        entering = method == "GET" and path == "/" and self._access.admits(token)
         admitted = self._access.has_access(cookies.get(self._access.access_cookie))
-        if admitted:
-            who = str(self._access.labeller_id(cookies.get(self._access.labeller_cookie)))
-            allowed = self._admitted.allows(f"{who} {(scope.get('client') or [''])[0]}")
+        client = (scope.get("client") or [""])[0]
+        if admitted or entering:  # strangers, however many, keep nobody out
+            who = self._access.labeller_id(cookies.get(self._access.labeller_cookie))
+            allowed = self._admitted.allows(f"{who} {client}")
         else:
-            allowed = self._strangers.allows((scope.get("client") or [""])[0])
+            allowed = self._strangers.allows(client)
         if not allowed:
             raise Refused(429, "too many requests; wait a second")
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -85,11 +102,8 @@ class Guard:
             raise Refused(421, "this server is not known by that name; open the address that was printed")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise Refused(403, "a page of another site may not ask")
-        method, path = scope["method"], scope["path"]
         if method not in ("GET", "HEAD", "POST"):
             raise Refused(405, "there are only GET and POST")
-        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [None])[0]
-        entering = method == "GET" and path == "/" and self._access.admits(token)
         if not (admitted or entering or path in PUBLIC):
             raise Refused(403, "open the address that was printed, with its token")
         if method == "POST":
@@ -98,13 +112,6 @@ class Guard:
             length = headers.get("content-length", "")
             if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MAX_BODY:
                 raise Refused(413, f"a request has a length, of {MAX_BODY} bytes at most")
-
-
-def _cookies(header: str) -> Mapping[str, str]:
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
@@ -149,8 +156,10 @@ def _with_headers(send: Send) -> Send:
 
 async def _answer(send: Send, refused: Refused) -> None:
     body = json.dumps({"error": refused.reason}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if refused.status in (408, 413):
-        headers.append((b"connection", b"close"))  # what is left of the request is not read
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # what is left of the request is not read
+    ]
     await _with_headers(send)({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -12,13 +12,17 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Container
+import threading
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
 
 from prefrl.errors import UserError
 from prefrl.preferences import Answer, PreferenceStore, schema
+
+RENEWED = 0.75  # share of a lease's time below which it is renewed: each renewal waits for the disk
+GOLD_AHEAD = 10  # gold queries made ready beyond what the labeller who saw most of them has seen
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,18 @@ class LeaseGone(UserError):
     """A lease that lapsed and whose query has gone to somebody else, or of somebody else."""
 
 
+def plain_name(text: str) -> str:
+    """A labeller's name, as it is stored: each space one blank.
+
+    Raises:
+        UserError: it is none.
+    """
+    name = " ".join(text.split())
+    if not 1 <= len(name) <= 80 or re.search("[\0-\x1f\x7f-\x9f\ud800-\udfff]", name):
+        raise UserError(f"a name has 1 to 80 characters of plain text, not {len(name)}")
+    return name
+
+
 class Leases:
     """The queries of one store, shared out among labellers.
 
@@ -88,6 +104,7 @@ class Leases:
 
     def __init__(self, store: PreferenceStore, options: LeaseOptions | None = None, seed: int = 0) -> None:
         self.store, self.options, self._seed = store, options or LeaseOptions(), seed
+        self._unfinished = _Unfinished(self.capacity)
 
     def join(self, name: str, consent: str, now: float) -> int:
         """The id of the labeller of that name, new or known.
@@ -95,10 +112,7 @@ class Leases:
         Raises:
             UserError: the name is none.
         """
-        name = " ".join(name.split())
-        if not 1 <= len(name) <= 80 or re.search("[\0-\x1f\ud800-\udfff]", name):
-            raise UserError(f"a name has 1 to 80 characters of plain text, not {len(name)}")
-        labellers = schema.labellers
+        name, labellers = plain_name(name), schema.labellers
         with self.store.transaction(writes=True) as connection:
             known = connection.scalar(sa.select(labellers.c.id).where(labellers.c.name == name))
             if known is not None:
@@ -131,7 +145,8 @@ class Leases:
     def take(self, labeller_id: int, count: int, ready: Container[int], now: float) -> list[Lease]:
         """The next queries for a labeller, at most `count`: what they have open already, then new ones.
 
-        Newest first: what the policy does now teaches more than what it did when they began to label.
+        Newest first: what the policy does now teaches more than what it did when they began to label. A lease of theirs
+        that lapsed is renewed rather than given anew, so that another tab which still shows it can't answer it twice.
 
         Args:
             labeller_id: from `join`.
@@ -140,13 +155,13 @@ class Leases:
             now: unix seconds.
         """
         with self.store.transaction(writes=True) as connection:
-            mine = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
-            open_now = [lease for lease in mine if lease.answer_id is None and lease.expires_at > now]
-            open_now = [lease for lease in open_now if lease.query_id in ready][:count]
+            leases = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
+            mine = [lease for lease in leases if lease.answer_id is not None or lease.expires_at > now]
+            open_now = [lease for lease in mine if lease.answer_id is None and lease.query_id in ready][:count]
             wanted = count - len(open_now)
             if wanted <= 0:
                 return open_now
-            busy = {lease.query_id for lease in mine if lease.answer_id is not None or lease.expires_at > now}
+            busy = {lease.query_id for lease in mine}
             gold = self._gold(connection)
             free = (q for q in self._free(connection, gold, now) if q not in busy and q in ready)
             chosen = [("first", q, self._first_swapped(q, labeller_id)) for q in itertools.islice(free, wanted)]
@@ -154,30 +169,45 @@ class Leases:
                 chosen = [*chosen[: wanted - 1], ("gold", known, self._first_swapped(known, labeller_id))]
             elif (again := self._due_repeat(mine, ready)) is not None:
                 chosen = [*chosen[: wanted - 1], ("repeat", again.query_id, not again.swapped)]
+            lapsed = {
+                (lease.kind, lease.query_id): lease.id
+                for lease in leases
+                if lease.answer_id is None and lease.expires_at <= now
+            }
+            renewed = [lapsed[kind, query_id] for kind, query_id, _ in chosen if (kind, query_id) in lapsed]
             rows = [
-                {
-                    **{"query_id": query_id, "labeller_id": labeller_id, "kind": kind, "swapped": swapped},
-                    **{"leased_at": now, "expires_at": now + self.options.lease_seconds},
-                }
+                {"query_id": query_id, "labeller_id": labeller_id, "kind": kind, "swapped": swapped}
                 for kind, query_id, swapped in chosen
+                if (kind, query_id) not in lapsed
             ]
-            return open_now + self._add(connection, rows)
+            return open_now + self._renew(connection, renewed, now) + self._add(connection, rows, now)
 
-    def wanted(self, now: float) -> list[int]:
-        """Ids of the queries that will be shown next: what labellers have open, gold ones, then new ones first."""
+    def wanted(self, now: float, ahead: int, hopeless: Container[int] = ()) -> list[int]:
+        """Ids of the queries that will be shown next: what labellers have open, then new ones, then gold ones.
+
+        Args:
+            now: unix seconds.
+            ahead: of the new ones, at most so many.
+            hopeless: holds the ids of those that can't be shown.
+        """
         leases = schema.leases.c
         is_open = sa.and_(leases.answer_id.is_(None), leases.expires_at > now)
+        seen = sa.select(sa.func.count()).where(leases.kind == "gold").group_by(leases.labeller_id)
         with self.store.transaction() as connection:
             open_now = connection.scalars(sa.select(leases.query_id).where(is_open).order_by(leases.id)).all()
             gold = self._gold(connection)
-            return list(dict.fromkeys([*open_now, *gold, *self._free(connection, gold, now)]))
+            free = itertools.islice((q for q in self._free(connection, gold, now) if q not in hopeless), ahead)
+            known = list(gold)[: max(connection.scalars(seen), default=0) + GOLD_AHEAD]
+            return [q for q in dict.fromkeys([*open_now, *free, *known]) if q not in hopeless]
 
     def keep(self, labeller_id: int, now: float) -> None:
         """Renew what a labeller has open, as long as their page is there."""
         leases = schema.leases.c
         mine = sa.and_(leases.labeller_id == labeller_id, leases.answer_id.is_(None), leases.expires_at > now)
+        soon = leases.expires_at < now + RENEWED * self.options.lease_seconds
         with self.store.transaction(writes=True) as connection:
-            connection.execute(sa.update(schema.leases).where(mine).values(expires_at=now + self.options.lease_seconds))
+            ids = connection.scalars(sa.select(leases.id).where(mine, soon)).all()
+            self._renew(connection, ids, now)
 
     def answer(
         self, lease_id: int, labeller_id: int, answer: Answer, now: float, viewing: Viewing | None = None
@@ -192,7 +222,7 @@ class Leases:
             viewing: how it came about.
 
         Raises:
-            LeaseGone: it is somebody else's, or it lapsed and its query has been answered by others since.
+            LeaseGone: it is somebody else's, or it lapsed and its query has gone to others since.
         """
         with self.store.transaction(writes=True) as connection:
             found = self._leases(connection, schema.leases.c.id == lease_id)
@@ -201,10 +231,13 @@ class Leases:
             lease = found[0]
             if lease.answer_id is not None:
                 return self.store.answer_of(connection, lease.answer_id)
-            if lease.kind == "first" and lease.expires_at <= now:
-                others = self._held(connection, now).get(lease.query_id, 0)
-                if others >= self.capacity(lease.query_id):
-                    raise LeaseGone(f"query {lease.query_id} was answered by somebody else meanwhile")
+            lapsed = lease.kind == "first" and lease.expires_at <= now
+            if lapsed and self._held(connection, lease.query_id, now) >= self.capacity(lease.query_id):
+                raise LeaseGone(f"query {lease.query_id} has gone to somebody else meanwhile")
+            if lease.supersedes is not None:
+                later = sa.select(schema.answers.c.id).where(schema.answers.c.supersedes == lease.supersedes)
+                if connection.scalar(later) is not None:
+                    raise LeaseGone(f"answer {lease.supersedes} has been changed already")
             ranking = answer.ranking
             if lease.swapped and ranking:
                 last = sum(map(len, ranking)) - 1
@@ -228,7 +261,8 @@ class Leases:
         """
         with self.store.transaction(writes=True) as connection:
             mine = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
-            replaced = set(connection.scalars(sa.select(schema.answers.c.supersedes)))
+            supersedes = schema.answers.c.supersedes
+            replaced = set(connection.scalars(sa.select(supersedes).where(supersedes.is_not(None))))
             standing = [
                 lease
                 for lease in mine
@@ -240,13 +274,10 @@ class Leases:
                 return None
             last = max(standing, key=lambda lease: lease.answer_id or 0)
             for lease in mine:  # the same once more, as after a reload
-                if lease.supersedes == last.answer_id and lease.answer_id is None and lease.expires_at > now:
-                    return lease
-            row = {
-                **{"query_id": last.query_id, "labeller_id": labeller_id, "kind": "undo", "swapped": last.swapped},
-                **{"leased_at": now, "expires_at": now + self.options.lease_seconds, "supersedes": last.answer_id},
-            }
-            return self._add(connection, [row])[0]
+                if lease.supersedes == last.answer_id:
+                    return lease if lease.expires_at > now else self._renew(connection, [lease.id], now)[0]
+            row = {"query_id": last.query_id, "labeller_id": labeller_id, "kind": "undo", "swapped": last.swapped}
+            return self._add(connection, [{**row, "supersedes": last.answer_id}], now)[0]
 
     def capacity(self, query_id: int) -> int:
         """How many labellers a query is for."""
@@ -260,19 +291,25 @@ class Leases:
         digest = hashlib.blake2b(repr((self._seed, *key)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") / 2**64
 
-    def _free(self, connection: sa.Connection, gold: Container[int], now: float) -> list[int]:
+    def _free(self, connection: sa.Connection, gold: Container[int], now: float) -> Iterator[int]:
         """Queries that still need a labeller, newest first."""
-        held = self._held(connection, now)
-        ids = connection.scalars(sa.select(schema.queries.c.id).order_by(schema.queries.c.id.desc()))
-        return [q for q in ids if held.get(q, 0) < self.capacity(q) and q not in gold]
+        leases = schema.leases.c
+        is_open = sa.and_(leases.answer_id.is_(None), leases.expires_at > now, leases.kind != "gold")
+        about_to: dict[int, set[int]] = {}
+        for query_id, labeller_id in connection.execute(sa.select(leases.query_id, leases.labeller_id).where(is_open)):
+            about_to.setdefault(query_id, set()).add(labeller_id)
+        for query_id, answered in reversed(self._unfinished.read(connection)):
+            held = answered | about_to[query_id] if query_id in about_to else answered
+            if query_id not in gold and len(held) < self.capacity(query_id):
+                yield query_id
 
     def _gold(self, connection: sa.Connection) -> dict[int, None]:
         """Queries whose answer is known, oldest first."""
         if self.options.gold is None:
             return {}
         answers = schema.answers.c
-        known = sa.select(answers.query_id).where(answers.labeller == self.options.gold).order_by(answers.query_id)
-        return dict.fromkeys(connection.scalars(known))
+        is_gold = sa.and_(answers.labeller == self.options.gold, _is_pair(answers.query_id))
+        return dict.fromkeys(connection.scalars(sa.select(answers.query_id).where(is_gold).order_by(answers.query_id)))
 
     def _due_gold(self, mine: list[Lease], gold: dict[int, None], ready: Container[int]) -> int | None:
         """A query with a known answer that this labeller has not seen, if it is time for one."""
@@ -291,15 +328,14 @@ class Leases:
         old = answered[: -self.options.repeat_after] if self.options.repeat_after else answered
         return next((lease for lease in old if lease.query_id in ready and lease.query_id not in repeated), None)
 
-    def _held(self, connection: sa.Connection, now: float) -> dict[int, int]:
-        """By query: how many labellers have answered it or are about to."""
+    def _held(self, connection: sa.Connection, query_id: int, now: float) -> int:
+        """How many labellers have answered a query or are about to."""
         leases = schema.leases.c
-        statement = (
-            sa.select(leases.query_id, sa.func.count(sa.distinct(leases.labeller_id)))
-            .where(leases.kind != "gold", sa.or_(leases.answer_id.is_not(None), leases.expires_at > now))
-            .group_by(leases.query_id)
-        )
-        return {row[0]: row[1] for row in connection.execute(statement)}
+        of_it = sa.and_(leases.query_id == query_id, leases.kind != "gold")
+        holds = sa.or_(leases.answer_id.is_not(None), leases.expires_at > now)
+        return connection.execute(
+            sa.select(sa.func.count(sa.distinct(leases.labeller_id))).where(of_it, holds)
+        ).scalar_one()
 
     def _leases(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Lease]:
         rows = connection.execute(sa.select(schema.leases).where(condition).order_by(schema.leases.c.id))
@@ -311,9 +347,54 @@ class Leases:
             for row in rows
         ]
 
-    def _add(self, connection: sa.Connection, rows: list[dict[str, object]]) -> list[Lease]:
+    def _add(self, connection: sa.Connection, rows: list[dict[str, object]], now: float) -> list[Lease]:
         if not rows:
             return []
+        times = {"leased_at": now, "expires_at": now + self.options.lease_seconds}
         insert = sa.insert(schema.leases).returning(schema.leases.c.id, sort_by_parameter_order=True)
-        ids = list(connection.scalars(insert, rows))
+        ids = list(connection.scalars(insert, [{**row, **times} for row in rows]))
         return self._leases(connection, schema.leases.c.id.in_(ids))
+
+    def _renew(self, connection: sa.Connection, ids: Sequence[int], now: float) -> list[Lease]:
+        if not ids:
+            return []
+        these = schema.leases.c.id.in_(ids)
+        connection.execute(sa.update(schema.leases).where(these).values(expires_at=now + self.options.lease_seconds))
+        return self._leases(connection, these)
+
+
+class _Unfinished:
+    """The queries that fewer labellers have answered than they are for, and by whom.
+
+    Nothing that is committed is ever changed back, and ids rise in the order of the commits: so each time only what is
+    new has to be read, however many queries are answered already.
+    """
+
+    def __init__(self, capacity: Callable[[int], int]) -> None:
+        self._capacity = capacity
+        self._answered: dict[int, set[int]] = {}  # by query, in the order of their ids: labellers
+        self._newest = self._heard = 0  # query, answer
+        self._turn = threading.Lock()
+
+    def read(self, connection: sa.Connection) -> list[tuple[int, set[int]]]:
+        """Queries and who has answered them, oldest first; in a transaction that has not written anything."""
+        queries, leases = schema.queries.c.id, schema.leases.c
+        new = sa.select(queries).where(queries > self._newest, _is_pair(queries)).order_by(queries)
+        is_first = sa.and_(leases.answer_id > self._heard, leases.kind == "first")
+        said = sa.select(leases.answer_id, leases.query_id, leases.labeller_id).where(is_first)
+        with self._turn:
+            for query_id in connection.scalars(new):
+                self._answered[query_id] = set()
+                self._newest = query_id
+            for answer_id, query_id, labeller_id in connection.execute(said.order_by(leases.answer_id)):
+                self._heard = answer_id
+                if query_id in self._answered:
+                    self._answered[query_id].add(labeller_id)
+                    if len(self._answered[query_id]) >= self._capacity(query_id):
+                        del self._answered[query_id]
+            return list(self._answered.items())
+
+
+def _is_pair(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    link = schema.query_segments.c
+    return ~sa.exists().where(link.query_id == query_id, link.position > 1)

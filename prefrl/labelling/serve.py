@@ -19,6 +19,7 @@ from prefrl.labelling.child import Child
 from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.labelling.options import PORTS, LabellingOptions
+from prefrl.labelling.prompt import PromptProtocol
 from prefrl.labelling.server import Site, make_app
 from prefrl.labelling.subject import subject_of
 from prefrl.preferences import open_existing
@@ -26,6 +27,7 @@ from prefrl.preferences import open_existing
 log = logging.getLogger("prefrl.labelling")
 
 RESTART_SECONDS = 2.0
+GOODBYE_SECONDS = 3  # that requests which are under way have to end
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def serve(what: Serving, options: LabellingOptions, on_ready: Callable[[str], No
                 f"{store.location} wants to import {subject.name.partition(':')[0]}, which runs the code in it; "
                 "if you trust that, give --trust"
             )
-        access = _access(what.token)
+        access = _access(what.token, store.created)
         lease_options = {field.name: getattr(options, field.name) for field in fields(LeaseOptions)}
         leases = Leases(store, LeaseOptions(**lease_options))
         app = make_app(Site(subject, leases, Shelf(store, what.clips), access, options.host, what.run))
@@ -76,14 +78,22 @@ def serve(what: Serving, options: LabellingOptions, on_ready: Callable[[str], No
             name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
             on_ready(f"http://{f'[{name}]' if ':' in name else name}:{port}/?token={access.token}")
             # The address, in what uvicorn would log, holds the token.
-            config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off")
+            config = uvicorn.Config(
+                app,
+                http=PromptProtocol,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=GOODBYE_SECONDS,
+            )
             uvicorn.Server(config).run(sockets=[listening])
 
 
-def _access(path: Path) -> Access:
+def _access(path: Path, store: str) -> Access:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Access(path)
+        return Access(path, store)
     except OSError as error:
         raise UserError(
             f"{path} can't hold the page's token ({error.strerror}); set XDG_STATE_HOME to a folder of yours"

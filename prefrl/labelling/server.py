@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
@@ -22,7 +23,7 @@ from prefrl.errors import UserError
 from prefrl.labelling.access import Access, own_names
 from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.guard import Guard
-from prefrl.labelling.leases import Lease, LeaseGone, Leases, Viewing
+from prefrl.labelling.leases import Lease, LeaseGone, Leases, Viewing, plain_name
 from prefrl.labelling.subject import Subject
 from prefrl.labelling.training_status import latest_video, training_status
 from prefrl.preferences import CHOICES, Answer
@@ -117,6 +118,14 @@ def make_api(site: Site) -> FastAPI:
         log.error("%s", error)
         return JSONResponse({"error": str(error)}, status_code=503)
 
+    @app.exception_handler(RequestValidationError)
+    async def say_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Not FastAPI's own, which repeats the input: that may be what neither UTF-8 nor JSON can hold.
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        line = ascii(f"{where}: {first['msg']}")[1:-1][:200]
+        return JSONResponse({"error": line}, status_code=422)
+
     def labeller(request: Request) -> tuple[int, str]:
         who = access.labeller_id(request.cookies.get(access.labeller_cookie))
         name = leases.name_of(who) if who is not None else None
@@ -171,6 +180,7 @@ def make_api(site: Site) -> FastAPI:
             "task": subject.name,
             "instruction": subject.instruction,
             "consent": {"version": CONSENT_VERSION, "text": CONSENT},
+            "page": access.page,
             "name": leases.name_of(who) if who is not None else None,
             "own_answers": leases.answered(who) if who is not None else 0,
             "queries": queries,
@@ -183,10 +193,11 @@ def make_api(site: Site) -> FastAPI:
         if said.consent != CONSENT_VERSION:
             raise HTTPException(409, "the text to agree to has changed; load the page again")
         try:
-            who = leases.join(said.name, f"{CONSENT_VERSION}: {CONSENT}", time.time())
+            name = plain_name(said.name)
         except UserError as error:
             raise HTTPException(400, str(error)) from error
-        response = JSONResponse({"name": leases.name_of(who)})
+        who = leases.join(name, f"{CONSENT_VERSION}: {CONSENT}", time.time())
+        response = JSONResponse({"name": name})
         _set_cookie(response, access.labeller_cookie, access.labeller(who))
         return response
 

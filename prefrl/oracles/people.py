@@ -37,11 +37,12 @@ class People:
         """Write the clips that are needed. A query whose pictures were lost in an interruption is skipped."""
         for query in queries:
             assert query.id is not None
-            for segment, segment_id in zip(query.segments, self._shelf.segments_of(query.id), strict=True):
+            segment_ids = self._shelf.segments_of(query.id)
+            for segment, segment_id in zip(query.segments, segment_ids, strict=True):
                 if segment.film and not self._shelf.has(segment_id):
                     fps = playback_fps(segment.length)
                     write_video(self._shelf.path(segment_id), frames_of(segment.film), fps)
-            if query.segments[0].qpos is None and query.id not in self._shelf:
+            if query.segments[0].qpos is None and not all(map(self._shelf.has, segment_ids)):
                 log.warning("query %d has lost its pictures in the interruption; it is skipped", query.id)
                 now = time.time()
                 self._lost.append(Answer(query.id, SKIPPED, "nobody: pictures lost", now, now))

@@ -6,6 +6,7 @@ what the user can mend into one line.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,7 @@ class Database:
         self._engine = _create_engine(url_or_path)
         self._writer = self._engine.execution_options(writes=True)
         self._closed = False
+        self._turn = threading.Lock()
         file = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
         self.location = file or without_password(url_or_path)
 
@@ -106,20 +108,30 @@ class Database:
     def transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
         """One transaction; of those that write, there is one at a time.
 
+        Threads of this process take turns here: SQLite lets writers poll for theirs, which is slow and unfair among
+        many, and each that waited inside a transaction would hold one of the pool's connections.
+
         Raises:
             UserError: what the user can mend: no space, no permission, a foreign file, a server that is gone.
         """
         if self._closed:
             raise RuntimeError(f"the preference store {self.location} is closed")
+        if writes and not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise UserError(f"{self.location}: other threads have been writing to it for {BUSY_SECONDS} s; try again")
         try:
             with (self._writer if writes else self._engine).begin() as connection:
                 yield connection
+        except sa.exc.TimeoutError as error:
+            raise UserError(f"{self.location}: all connections to it have been busy for too long; try again") from error
         except sa.exc.DBAPIError as error:
             way_out = _way_out(error)
             if way_out is None:
                 raise
             reason = (str(error.orig).splitlines() or [type(error.orig).__name__])[0]
             raise UserError(f"{self.location}: {reason}; {way_out}") from error
+        finally:
+            if writes:
+                self._turn.release()
 
     def close(self) -> None:
         """Let go of the database; what was committed is in it already."""

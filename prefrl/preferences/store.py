@@ -59,6 +59,9 @@ class PreferenceStore:
             or another SQLAlchemy URL. A database of an older prefrl is brought up to date, with a copy kept.
         task: name of the task that new segments come from; checked against what the database says it holds.
 
+    Attributes:
+        created: when the database was, in ISO 8601; tells it from another one in the same place.
+
     Raises:
         UserError: not a preference store, written by a newer version, or of another task. It is left as it is.
     """
@@ -94,6 +97,7 @@ class PreferenceStore:
                 if "task" not in self._read_meta(connection):
                     connection.execute(sa.insert(schema.meta), {"key": "task", "value": self.task})
         self.task = self.task or recorded
+        self.created = str(meta.get("created", ""))
 
     def _create(self) -> None:
         with self.transaction(writes=True) as connection:
@@ -343,15 +347,21 @@ class PreferenceStore:
             ids = connection.scalars(sa.select(query_id).where(~_is_answered()).order_by(query_id)).all()
         return self.queries(ids)
 
-    def segment_ids(self, query_ids: Sequence[int]) -> dict[int, list[int]]:
-        """Ids of the segments that queries show, in their order, by query; nothing of them is read."""
+    def segment_ids(self, query_ids: Sequence[int] | None = None, newer_than: int = 0) -> dict[int, list[int]]:
+        """Ids of the segments that queries show, in their order, by query; nothing of them is read.
+
+        Args:
+            query_ids: of the queries; all of them by default.
+            newer_than: id of a query; of those that came after it only.
+        """
         link = schema.query_segments.c
         in_order = sa.select(schema.query_segments).order_by(link.query_id, link.position)
+        wanted = None if query_ids is None else sorted(set(query_ids))
         with self.transaction() as connection:
-            rows = _rows(connection, in_order, link.query_id, sorted(set(query_ids)))
-        shown: dict[int, list[int]] = {query_id: [] for query_id in query_ids}
+            rows = _rows(connection, in_order.where(link.query_id > newer_than), link.query_id, wanted)
+        shown: dict[int, list[int]] = {query_id: [] for query_id in query_ids or ()}
         for row in rows:
-            shown[row.query_id].append(row.segment_id)
+            shown.setdefault(row.query_id, []).append(row.segment_id)
         return shown
 
     def counts(self) -> dict[str, int]:
