@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import make_answer, make_query
+from stores import Database, make_answer, make_query
 from surveys import labeller_of, left_handed, let_oracle_answer, let_person_answer, make_pairs, perfect
 from test_report import Page, write_run
 
@@ -31,8 +31,9 @@ HOSTILE = "<b>eve</b>\x1b[2J\u202e[red]"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> PreferenceStore:
-    """Sixty pairs, answered by nobody yet."""
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreferenceStore:
+    """Sixty pairs, answered by nobody yet, in the current folder."""
+    monkeypatch.chdir(tmp_path)
     made = PreferenceStore(tmp_path / "preferences.db")
     made.add_queries(make_pairs(60))
     return made
@@ -65,16 +66,19 @@ def test_who_sees_the_truth_agrees_with_it_and_with_themselves_whatever_the_side
     repeats = sum(lease.kind == "repeat" for lease in leases)
     assert repeats >= 8
     assert (habits(ann).repeats, habits(ann).same.value) == (repeats, 1)
+    assert sum(point.count for point in agreement_by_distance(ann, survey.true_return)) == 50 - repeats
     assert habits(ann).answers == 50
     assert habits(ann).on_left_p > 0.01
     assert habits(reward).repeats == 0
     assert math.isnan(habits(reward).same.value)
 
 
-def test_who_always_takes_the_left_is_found_out(store: PreferenceStore) -> None:
-    leases = let_person_answer(store, "Bob", left_handed, 50, repeat=0.25)
+def test_who_always_takes_the_left_is_found_out(database: Database) -> None:
+    with PreferenceStore(database.location) as store:
+        store.add_queries(make_pairs(60))
+        leases = let_person_answer(store, "Bob", left_handed, 50, repeat=0.25)
+        bob = labeller_of(survey := read_survey(store), "Bob")
     assert 5 < sum(lease.swapped for lease in leases) < 45
-    bob = labeller_of(survey := read_survey(store), "Bob")
     found = habits(bob)
     assert (found.on_left.value, found.same.value) == (1, 0)
     assert found.on_left_p == pytest.approx(2 * 0.5**50)
@@ -274,7 +278,6 @@ def prefrl_compare(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., str]:
     def run(*arguments: str | Path) -> str:
-        monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setattr("sys.argv", ["prefrl", "compare", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:

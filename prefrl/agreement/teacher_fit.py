@@ -122,6 +122,7 @@ def _preferences(
 
     rationality, error_rate, *discount = profiles(log_likelihood, 3 if shown else 2)
     beta = _interval(rationality, REGULAR_DROP, lambda unit: _stretched(unit, TYPICAL_RATIONALITY), 0.0, math.inf)
+    # Of a teacher who may always prefer the better, an answer turns from certain to a mistake at one value of γ.
     jumps = beta is None or math.isinf(beta.high)
     gamma = [
         _interval(each, JUMPING_DROP if jumps else REGULAR_DROP, lambda unit: unit**exponent, 0.0, 1.0)

@@ -127,7 +127,7 @@ def _line(axes: Axes, name: str, index: int, estimates: Sequence[Estimate]) -> N
         at,
         value,
         np.stack([value - low, high - value]) if np.isfinite(low + high).all() else None,
-        label=name,
+        label=f" {name}" if name.startswith("_") else name,  # matplotlib leaves out of legends what begins with _
         color=colour(index),
         linestyle=LINES[index % len(LINES)],
         marker=MARKERS[index % len(MARKERS)],
