@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import Database, make_answer, make_query
+from stores import Database, SqliteFile, make_answer, make_query
 from surveys import labeller_of, left_handed, let_oracle_answer, let_person_answer, make_pairs, perfect
 from test_report import Page, write_run
 
@@ -253,6 +253,9 @@ def test_what_cannot_be_compared_is_refused_in_one_line(store: PreferenceStore, 
     store.add_answers([make_answer(1)])
     with pytest.raises(UserError, match=r"can't write .*page.html"):
         compare(CompareOptions(location, out=tmp_path / "preferences.db" / "page.html"))
+    SqliteFile(tmp_path / "preferences.db").tamper("UPDATE answers SET ranking = '0>2>1'")
+    with pytest.raises(UserError, match=r"answer 1 in .*preferences.db ranks 0>2>1 where its query has two segments"):
+        compare(CompareOptions(location))
 
 
 def test_a_run_is_read_no_further_than_it_is_trusted(store: PreferenceStore, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from scipy import optimize
 from surveys import labeller_of, make_pairs, make_segments, survey_of
 
 from prefrl.agreement import FittedTeacher, Labeller, Survey, fit_teacher
@@ -97,6 +98,29 @@ def test_intervals_hold_what_the_teacher_was_told(teacher: Teacher) -> None:
             assert all(getattr(teacher, name) == pytest.approx(each.value, abs=0.03) for each in found)
         else:
             assert found == [None] * 3
+
+
+def test_intervals_end_where_an_optimiser_finds_the_likelihood_to_have_fallen_by_1_92() -> None:
+    survey = survey_of([("teacher", Teacher(rationality=3.0, error_rate=0.2))], make_pairs(400))
+    (labeller,) = survey.labellers
+    by_sum = replace(survey.true_return, name="judge")  # a score that is not discounted: two parameters
+    fit = fit_teacher(labeller, survey, by_sum)
+    assert fit.rationality is not None
+    assert fit.error_rate is not None
+    margins = np.where(labeller.choices == LEFT, 1, -1) * by_sum.differences
+
+    def loss(rationality: float, error_rate: float) -> float:
+        chances = error_rate / 2 + (1 - error_rate) / (1 + np.exp(-rationality * margins))
+        return -float(np.log(chances).sum())
+
+    best = optimize.minimize(lambda p: loss(*p), (2.0, 0.1), bounds=[(0, 50), (0, 1)])
+    assert [fit.rationality.value, fit.error_rate.value] == pytest.approx(best.x, rel=0.02)
+    for end in (fit.rationality.low, fit.rationality.high):
+        at_end = optimize.minimize_scalar(lambda e, end=end: loss(end, e), bounds=(0, 1), method="bounded")
+        assert at_end.fun - best.fun == pytest.approx(1.92, abs=0.05)
+    for end in (fit.error_rate.low, fit.error_rate.high):
+        at_end = optimize.minimize_scalar(lambda b, end=end: loss(b, end), bounds=(0, 50), method="bounded")
+        assert at_end.fun - best.fun == pytest.approx(1.92, abs=0.05)
 
 
 def test_intervals_tell_teachers_apart() -> None:

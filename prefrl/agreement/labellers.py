@@ -97,6 +97,12 @@ def read_survey(store: PreferenceStore) -> Survey:
             f"{store.location} holds {others} answers, all to queries of three segments or more; prefrl compare reads "
             "answers to pairs, so ask about those"
         )
+    for answer in counted:
+        if answer.choice not in CHOICES:
+            raise UserError(
+                f"answer {answer.id} in {store.location} ranks {answer.choice} where its query has two segments; "
+                "restore the file from a copy"
+            )
     swapped = _swapped_on_screen(store)
     asked = _first_ids(answers)
     counted.sort(key=lambda answer: asked[answer.id])

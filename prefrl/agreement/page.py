@@ -149,8 +149,9 @@ def _teachers(results: Results) -> list[dict[str, Any]]:
             fit = each.fits[i]
             cells = []
             for name in PARAMETERS:
-                cells.append(words.value_and_ends(getattr(fit, name)))
+                cells.append(f"{words.value(getattr(fit, name))}\n{words.ends(getattr(fit, name))}".rstrip())
                 cells += [words.width(getattr(fit, WIDTHS[name]))] if name in WIDTHS else []
             rows.append([each.name, *cells])
-        tables.append({"title": f"As teachers that compare the {scores.name}", "columns": columns, "rows": rows})
+        title = f"As teachers that compare the {scores.name}"
+        tables.append({"title": title, "columns": columns, "rows": rows, "stacked": True})
     return tables
