@@ -100,6 +100,22 @@ def test_intervals_hold_what_the_teacher_was_told(teacher: Teacher) -> None:
             assert found == [None] * 3
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_hard_threshold_may_lie_anywhere_between_the_scores_that_it_parts(seed: int) -> None:
+    survey = survey_of([("teacher", Teacher(skip_below=-0.5, equal_within=0.3))], make_pairs(600, seed))
+    (labeller,) = survey.labellers
+    fit = fit_teacher(labeller, survey, replace(survey.true_return))
+    skipped, equal = labeller.choices == SKIP, labeller.choices == EQUAL
+    for interval, width, values, below in (
+        (fit.skip_below, fit.skip_width, survey.true_return.best, skipped),
+        (fit.equal_within, fit.equal_width, survey.true_return.distances[~skipped], equal[~skipped]),
+    ):
+        assert interval is not None
+        assert interval.low <= values[below].max() <= interval.value <= values[~below].min() <= interval.high
+        assert interval.half < 0.03
+        assert width == pytest.approx(0, abs=0.001)
+
+
 def test_intervals_end_where_an_optimiser_finds_the_likelihood_to_have_fallen_by_1_92() -> None:
     survey = survey_of([("teacher", Teacher(rationality=3.0, error_rate=0.2))], make_pairs(400))
     (labeller,) = survey.labellers

@@ -21,7 +21,7 @@ REGULAR_DROP = float(stats.chi2.ppf(0.95, 1)) / 2  # 1.92: below the maximum, a 
 JUMPING_DROP = float(np.log(2 / 0.05))
 KEPT_DROP = 6.0  # what the grid keeps of the likelihood while it closes in
 COARSE, FINE, CLIMBING = 15, 31, 11  # points per axis
-MOST_ROUNDS = 5
+ROUNDS = 6  # in which the grid closes in
 CLOSER_LOOKS = 8
 SAME = 1e-9  # of two log likelihoods
 
@@ -60,16 +60,16 @@ def profiles(log_likelihood: LogLikelihood, parameters: int) -> list[Profile]:
     """
     boxes = [(0.0, 1.0)] * parameters
     best = _climb(log_likelihood, boxes)
-    for _ in range(MOST_ROUNDS):
-        axes, along, peak = _look(log_likelihood, boxes, best.at, COARSE)
+    for points in (*[COARSE] * ROUNDS, FINE):
+        axes, along, peak = _look(log_likelihood, boxes, best.at, points)
         if peak.log_likelihood > best.log_likelihood + SAME:
-            cells = [(high - low) / (COARSE - 1) for low, high in boxes]
-            best = _climb(log_likelihood, [_around(x, cell) for x, cell in zip(peak.at, cells, strict=True)])
-        else:
-            boxes = [_hull(axis, each - best.log_likelihood) for axis, each in zip(axes, along, strict=True)]
-    axes, along, peak = _look(log_likelihood, boxes, best.at, FINE)
-    best = max(best, peak, key=lambda each: each.log_likelihood)
-    return [Profile(axis, each - best.log_likelihood, x) for axis, each, x in zip(axes, along, best.at, strict=True)]
+            cells = [(high - low) / (points - 1) for low, high in boxes]
+            near = _climb(log_likelihood, [_around(x, cell) for x, cell in zip(peak.at, cells, strict=True)])
+            best = max(peak, near, key=lambda each: each.log_likelihood)
+            axes, along, _ = _look(log_likelihood, boxes, best.at, points)
+        along = [each - best.log_likelihood for each in along]
+        boxes = [_hull(axis, each) for axis, each in zip(axes, along, strict=True)]
+    return [Profile(axis, each, x) for axis, each, x in zip(axes, along, best.at, strict=True)]
 
 
 @dataclass(frozen=True)
