@@ -78,11 +78,31 @@ class Recovered:
         """Whether the interval holds what the teacher was told."""
         return self.fitted is not None and self.true is not None and self.true in self.fitted
 
+    @property
+    def at_an_end(self) -> bool:
+        """Whether the teacher was told the very end of the parameter's range, beyond which no interval can lie."""
+        return self.true == {"rationality": math.inf, "discount": 1.0, "error_rate": 0.0}.get(self.parameter)
+
+    @property
+    def told(self) -> str:
+        """For people to read."""
+        return f"{self.true:g}".replace("inf", "∞").replace("-", "−")
+
+
+def run_folder(task: str, seed: int, options: Options) -> Path:
+    """Where the run is kept that asks the queries."""
+    return RUNS / "recover_teachers" / f"{task}-{options.queries}-{options.steps}-{seed}"
+
+
+def is_trained(run: Path) -> bool:
+    """Whether a run has come to its end."""
+    return (run / "status.json").exists() and read_json(run / "status.json").get("state") == "done"
+
 
 def asked_by_a_run(task: str, seed: int, options: Options) -> Path:
     """The database of a run that asked as many queries, trained now if it was not before."""
-    run = RUNS / "recover_teachers" / f"{task}-{options.queries}-{options.steps}-{seed}"
-    if (run / "status.json").exists() and read_json(run / "status.json").get("state") == "done":
+    run = run_folder(task, seed, options)
+    if is_trained(run):
         return run / "preferences.db"
     shutil.rmtree(run, ignore_errors=True)
     config = replace(default_config(task), seed=seed, labels=options.queries, steps=options.steps, run_dir=run)
@@ -113,7 +133,7 @@ def _recovered(task: str, seed: int, name: str, fit: FittedTeacher) -> list[Reco
     return [Recovered(task, seed, name, each, told[each], getattr(fit, each)) for each in PARAMETERS]
 
 
-def as_markdown(found: Sequence[Recovered], options: Options, about: dict[str, Any], seconds: float) -> str:
+def as_markdown(found: Sequence[Recovered], options: Options, about: dict[str, Any], took: str) -> str:
     """The tables, and where their numbers come from."""
     stated = [each for each in found if each.fitted is not None]
     header = ["task", "teacher", "parameter", "told", f"fitted, seed {options.seeds[0]}", "95 % interval", "inside"]
@@ -123,19 +143,18 @@ def as_markdown(found: Sequence[Recovered], options: Options, about: dict[str, A
             for parameter, title in PARAMETERS.items():
                 same = [e for e in stated if (e.task, e.teacher, e.parameter) == (task, teacher, parameter)]
                 if same:
-                    told = f"{same[0].true:g}".replace("inf", "∞").replace("-", "−")
                     shown = (value(same[0].fitted), ends(same[0].fitted))
-                    rows.append([task, teacher, title, told, *shown, _share(same)])
+                    rows.append([task, teacher, title, same[0].told, *shown, _share(same)])
     misses = [each for each in stated if not each.inside]
     listed = "\n".join(
-        f"- {e.task}, seed {e.seed}, {e.teacher}: {PARAMETERS[e.parameter]} {e.true:g}, "
+        f"- {e.task}, seed {e.seed}, {e.teacher}: {PARAMETERS[e.parameter]} {e.told}, "
         f"fitted {value(e.fitted)} ({ends(e.fitted)})"
         for e in misses
     )
-    by_parameter = [
-        [title, _share([each for each in stated if each.parameter == parameter])]
-        for parameter, title in PARAMETERS.items()
-    ]
+    by_parameter = []
+    for parameter, title in PARAMETERS.items():
+        same = [each for each in stated if each.parameter == parameter]
+        by_parameter.append([title, _share(same), _share([each for each in same if not each.at_an_end])])
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "prefrl", "numpy"))
     machine = about["machine"]
     return f"""# Known teachers, found again from their answers
@@ -145,7 +164,10 @@ Each of {len(TEACHERS)} teachers answered {options.queries:,} queries of a run o
 {len(stated)} 95 % intervals {len(misses)} miss what the teacher was told ({len(misses) / max(len(stated), 1):.1%}).
 Parameters of which the answers say nothing, such as skip below without a skip, are left out.
 
-{markdown_table(["parameter", "inside"], *by_parameter)}
+{markdown_table(["parameter", "inside", "of them not told β = ∞, γ = 1 or ε = 0"], *by_parameter)}
+
+At such an end of a parameter's range an interval can miss on one side alone, and so seldom does. A scripted teacher's
+thresholds are hard: they lie between two scores that were shown, and so within an interval that spans those.
 
 The misses:
 
@@ -153,7 +175,7 @@ The misses:
 
 {markdown_table(header, *rows)}
 
-{seconds:.0f} s. Machine: {machine["system"]} {machine["machine"]}, {machine["cores"]} cores. Versions: {versions}. \
+{took}. Machine: {machine["system"]} {machine["machine"]}, {machine["cores"]} cores. Versions: {versions}. \
 Revision: {about["git_revision"]}. Begun {about["started_at"][:10]}.
 Command: experiments/recover_teachers.py --tasks {" ".join(options.tasks)} --seeds {" ".join(map(str, options.seeds))}
 """
@@ -179,6 +201,7 @@ def main() -> None:
     """Run, and write what came of it."""
     options = tyro.cli(Options, description=__doc__)
     began, about = time.monotonic(), describe_here()
+    trained = all(is_trained(run_folder(task, seed, options)) for task in options.tasks for seed in options.seeds)
     found = []
     for task in options.tasks:
         for seed in options.seeds:
@@ -187,7 +210,10 @@ def main() -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     results = {"about": about, "recovered": [as_json(each) for each in found]}
     (options.results / "recover_teachers.json").write_text(json.dumps(results, indent=1) + "\n")
-    (options.results / "recover_teachers.md").write_text(as_markdown(found, options, about, time.monotonic() - began))
+    took = f"{time.monotonic() - began:.0f} s, " + (
+        "the runs having been trained before" if trained else "with training"
+    )
+    (options.results / "recover_teachers.md").write_text(as_markdown(found, options, about, took))
 
 
 if __name__ == "__main__":
