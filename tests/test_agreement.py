@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stores import Database, SqliteFile, make_answer, make_query
-from surveys import labeller_of, left_handed, let_oracle_answer, let_person_answer, make_pairs, perfect
+from surveys import labeller_of, left_handed, let_oracle_answer, let_person_answer, make_pairs, perfect, survey_of
 from test_report import Page, write_run
 
 from prefrl.agreement import CompareOptions, Survey, compare, read_survey
@@ -176,6 +176,20 @@ def test_drift_is_found_where_there_is_some(tmp_path: Path) -> None:
     assert points[0].share.low > points[4].share.high
     hurried = replace(steady, seconds=np.linspace(9.0, 1.0, 300))
     assert [second for _, second in seconds_by_part(hurried)] == pytest.approx([8.2, 6.6, 5.0, 3.4, 1.8], abs=0.02)
+
+
+def test_queries_that_get_harder_are_no_drift() -> None:
+    """Of 16 intervals with 95 % each, 4 outside have a chance of 1 %."""
+    found, rng = [], np.random.default_rng(0)
+    for seed in range(16):
+        survey = survey_of([("steady", Teacher(rationality=3.0))], make_pairs(500, seed), seed)
+        (steady,) = survey.labellers
+        closer = np.argsort(0.5 * rng.normal(size=500) - survey.true_return.distances)
+        harder = replace(steady, pairs=steady.pairs[closer], choices=steady.choices[closer])
+        points = agreement_by_part(harder, survey.true_return)
+        assert points[0].share.low > points[4].share.high
+        found.append(drift(harder, survey.true_return))
+    assert sum(0 in interval for interval in found) >= 13
 
 
 def test_few_answers_show_no_drift(store: PreferenceStore) -> None:

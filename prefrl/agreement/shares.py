@@ -51,11 +51,8 @@ def habits(labeller: Labeller) -> Habits:
     alike = labeller.choices[again] == labeller.choices[labeller.earlier[again]]
     on_left = ((labeller.choices == LEFT) != labeller.swapped)[labeller.decided]
     sides = stats.binomtest(int(on_left.sum()), len(on_left)).pvalue if len(on_left) else math.nan
-    lower, median, upper = (
-        np.quantile(labeller.seconds[np.isfinite(labeller.seconds)], (0.25, 0.5, 0.75)).tolist()
-        if (np.isfinite(labeller.seconds).any())
-        else (math.nan,) * 3
-    )
+    timed = labeller.seconds[np.isfinite(labeller.seconds)]
+    lower, median, upper = np.quantile(timed, (0.25, 0.5, 0.75)).tolist() if len(timed) else (math.nan,) * 3
     return Habits(
         answers=len(labeller),
         repeats=len(again),
@@ -116,15 +113,16 @@ def seconds_by_part(labeller: Labeller) -> list[tuple[float, float]]:
 def drift(labeller: Labeller, scores: Scores) -> Interval:
     """Change in the log odds of agreeing from the first to the last answer, at equal distance of the segments.
 
-    By logistic regression on an answer's place in the session and the distance's logarithm. NaN where there are few
-    answers, or so few of one kind that the change has no estimate.
+    By logistic regression on an answer's place in the session, the distance and its logarithm: queries get closer as a
+    run goes on, and one of these alone leaves some of that to the place. NaN where there are few answers, or so few of
+    one kind that the change has no estimate.
     """
     right, distances, at = judgements(labeller, scores)
     if len(right) < PARTS * FEWEST_PER_PART or min(right.sum(), (~right).sum()) < FEWEST_PER_PART:
         return UNKNOWN
     place = at / max(len(labeller) - 1, 1)
-    design = np.stack([np.ones(len(right)), place, np.log(distances)], axis=1)
-    weights = np.zeros(3)
+    design = np.stack([np.ones(len(right)), place, distances, np.log(distances)], axis=1)
+    weights = np.zeros(design.shape[1])
     for _ in range(50):
         chance = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
         information = design.T @ (design * (chance * (1 - chance))[:, None])
