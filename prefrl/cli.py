@@ -1,4 +1,4 @@
-"""The command line: `prefrl train`, `resume`, `label`, `watch`, `report`, `answer`, `tasks`, and so on."""
+"""The command line: `prefrl train`, `resume`, `label`, `watch`, `report`, `answer`, `compare`, and so on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from prefrl import run
+from prefrl.agreement import CompareOptions, compare
+from prefrl.agreement.terminal import print_results
 from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
@@ -109,6 +111,7 @@ Command = (
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[AnswerOptions, tyro.conf.subcommand("answer")]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
@@ -198,6 +201,10 @@ def _run(command: object) -> int:
         label(command, lambda address: print(_invitation(address), flush=True))
     elif isinstance(command, AnswerOptions):
         print(f"{command.store}: " + ", ".join(f"{count} {choice}" for choice, count in answer(command).most_common()))
+    elif isinstance(command, CompareOptions):
+        compared = compare(command)
+        print_results(compared.results, Console())
+        print(compared.page)
     elif isinstance(command, Export):
         _print_counts(command.out, export_dataset(command.run, command.out, command.trust))
     elif isinstance(command, Import):

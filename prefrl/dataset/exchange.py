@@ -35,7 +35,7 @@ def export_dataset(run: Path, out: Path, trust: bool = False) -> Dataset:
     """
     _refuse_existing(out)
     config = read_json(run / "config.json") if (run / "config.json").exists() else {}
-    with PreferenceStore(_database(run, config, trust)) as store:
+    with PreferenceStore(database_of_run(run, config, trust)) as store:
         dataset = from_rows(store.rows(), store.task, store.location)
     files = dataset_files(dataset)
     cards = {"README.md": data_card(dataset, config)}
@@ -53,8 +53,12 @@ def export_dataset(run: Path, out: Path, trust: bool = False) -> Dataset:
     return dataset
 
 
-def _database(run: Path, config: Mapping[str, Any], trust: bool) -> str:
-    """Path or URL of the run's answers."""
+def database_of_run(run: Path, config: Mapping[str, Any], trust: bool) -> str:
+    """Path or URL of a run's answers.
+
+    Raises:
+        UserError: there are none, or they are elsewhere and nobody said --trust.
+    """
     options = config.get("options")
     named = options.get("store") if isinstance(options, dict) else None
     if isinstance(named, str):

@@ -16,6 +16,7 @@ from prefrl.plots.diagnostics import (
     reward_diagnostics,
     stage_shares,
 )
+from prefrl.plots.labellers import Estimate, Panel, choice_shares, estimate_lines, estimate_rows
 from prefrl.plots.learning import Curve, curve, curve_over_seeds, draw_curves, learning_curves
 from prefrl.plots.metrics import Metrics, last_value, measured, read_metrics
 from prefrl.plots.style import COLOURS, HATCHES, LINES, MARKERS, STYLE, save, styled, to_svg
@@ -27,10 +28,15 @@ __all__ = [
     "MARKERS",
     "STYLE",
     "Curve",
+    "Estimate",
     "Metrics",
+    "Panel",
+    "choice_shares",
     "curve",
     "curve_over_seeds",
     "draw_curves",
+    "estimate_lines",
+    "estimate_rows",
     "fit_curves",
     "label_curve",
     "last_value",

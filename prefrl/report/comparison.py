@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefrl import plots
 from prefrl.errors import UserError
@@ -28,25 +29,33 @@ def compare_report(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
         raise UserError("no run given; name one or more run folders")
     runs = [load_run(each) for each in run_dirs]
     tasks = list(dict.fromkeys(run.task for run in runs))
-    draw = Drawer()
-    learning = [drawing for task in tasks for drawing in _comparison(task, [r for r in runs if r.task == task], draw)]
-    measures = list(dict.fromkeys(name for run in runs for name in run.evaluation.get("measures") or {}))
-    returns = ["true return", *(plots.measure_label(name) for name in measures)]
-    columns = [{"title": title, "number": False} for title in ("run", "task", "learnt from")]
-    columns += [{"title": title, "number": True} for title in ("seed", *returns)]
-    columns += [{"title": "state", "number": False}]
-    columns += [{"title": title, "number": True} for title in ("steps", "answers", "wall time", "steps/s")]
     of_what = ", ".join(tasks) if len(tasks) < 4 else f"{len(tasks)} tasks"
     page = render(
         "comparison.html.j2",
         title=f"{len(runs)} runs of {of_what}",
         lead="Runs whose options differ in the seed alone are one line, their mean; the band spans lowest to highest.",
         notices=[f"{run.name}: {problem}" for run in runs for problem in run.problems],
-        learning=learning,
-        columns=columns,
-        rows=[_comparison_row(run, measures) for run in runs],
+        learning=overlaid(runs, Drawer()),
+        runs=runs_table(runs),
     )
     return write_page(Path(out), page)
+
+
+def overlaid(runs: Sequence[Run], draw: Drawer) -> list[Drawing]:
+    """Learning curves of several runs, a figure per task and a line per condition; none where nothing was measured."""
+    tasks = dict.fromkeys(run.task for run in runs)
+    return [drawing for task in tasks for drawing in _comparison(task, [r for r in runs if r.task == task], draw)]
+
+
+def runs_table(runs: Sequence[Run]) -> dict[str, Any]:
+    """A row per run, for the macro `table`: what it learnt from, what came of it and what it took."""
+    measures = list(dict.fromkeys(name for run in runs for name in run.evaluation.get("measures") or {}))
+    returns = ["true return", *(plots.measure_label(name) for name in measures)]
+    columns = [{"title": title, "number": False} for title in ("run", "task", "learnt from")]
+    columns += [{"title": title, "number": True} for title in ("seed", *returns)]
+    columns += [{"title": "state", "number": False}]
+    columns += [{"title": title, "number": True} for title in ("steps", "answers", "wall time", "steps/s")]
+    return {"columns": columns, "rows": [_comparison_row(run, measures) for run in runs]}
 
 
 def _comparison(task: str, runs: Sequence[Run], draw: Drawer) -> list[Drawing]:
