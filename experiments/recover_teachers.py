@@ -1,7 +1,7 @@
 """Known teachers answer 2,000 queries of real segments; does what `prefrl compare` fits hold what they were told?
 
     .venv/bin/python experiments/recover_teachers.py                     # two tasks, five seeds: about 15 minutes
-    .venv/bin/python experiments/recover_teachers.py --tasks hopper --seeds 0 --results /tmp/one
+    .venv/bin/python experiments/recover_teachers.py --tasks hopper --seeds 0 --results runs/one
 
 A short training run per task and seed asks 2,000 queries, of a policy that learns; each teacher answers a copy of its
 database as `prefrl answer` does. Runs are kept in runs/experiments/recover_teachers and not trained again. Writes

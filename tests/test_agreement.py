@@ -182,12 +182,12 @@ def test_queries_that_get_harder_are_no_drift() -> None:
     """Of 16 intervals with 95 % each, 4 outside have a chance of 1 %."""
     found, rng = [], np.random.default_rng(0)
     for seed in range(16):
-        survey = survey_of([("steady", Teacher(rationality=3.0))], make_pairs(500, seed), seed)
+        survey = survey_of([("steady", Teacher(rationality=3.0))], make_pairs(400, seed), seed)
         (steady,) = survey.labellers
-        closer = np.argsort(0.5 * rng.normal(size=500) - survey.true_return.distances)
+        closer = np.argsort(0.5 * rng.normal(size=400) - survey.true_return.distances)
         harder = replace(steady, pairs=steady.pairs[closer], choices=steady.choices[closer])
         points = agreement_by_part(harder, survey.true_return)
-        assert points[0].share.low > points[4].share.high
+        assert points[0].share.value > points[4].share.value + 0.05
         found.append(drift(harder, survey.true_return))
     assert sum(0 in interval for interval in found) >= 13
 
