@@ -73,7 +73,7 @@ def habit_figures(results: Results, draw: Drawer) -> list[Drawing]:
             lower, median, upper = each.habits.seconds
             rows.append((each.short, [Estimate(median, lower, upper)]))
         panel = Panel("", "seconds per answer", rows, logarithmic=True)
-        caption = "Median and quartiles of the time from seeing a query to answering it, by the server's clock."
+        caption = "Median and quartiles of the time for which the pair was in view before it was answered."
         drawings.append(draw("Time per answer", plots.estimate_rows([panel]), caption))
     return drawings
 

@@ -77,7 +77,7 @@ def _labellers(results: Results) -> dict[str, Any]:
         rows.append(
             [
                 each.name,
-                "oracle" if each.labeller.is_oracle else "person",
+                "oracle" if each.labeller.is_oracle else "on the page",
                 number(habits.answers),
                 *(words.percent_and_ends(share) for share in each.agreement),
                 f"{words.percent_and_ends(habits.same)}{f' of {habits.repeats}' if habits.repeats else ''}",
