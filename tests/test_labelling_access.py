@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from prefrl.errors import UserError
-from prefrl.labelling import access as access_module
 from prefrl.labelling.access import Access, RateLimit, own_names
 from prefrl.labelling.serve import token_file
 
@@ -145,7 +144,7 @@ def test_the_server_is_known_by_its_own_names_only(host: str, monkeypatch: pytes
     monkeypatch.setattr(socket, "gethostname", lambda: "LabPC")
     monkeypatch.setattr(socket, "getfqdn", lambda: "labpc.example.org")
     found = [(2, 1, 6, "", ("10.0.0.7", 0)), (10, 1, 6, "", ("fe80::7", 0, 0, 0))]
-    monkeypatch.setattr(access_module.socket, "getaddrinfo", lambda *_: found)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
     loopback = {"127.0.0.1", "localhost", "[::1]"}
     expected = {
         "192.168.1.5": {"192.168.1.5"},
