@@ -19,6 +19,7 @@ import httpx
 import pytest
 import uvicorn
 from labelling_sites import fill, said
+from test_clips import needs_gl
 
 from prefrl.labelling import guard, prompt
 from prefrl.labelling.options import LabellingOptions
@@ -99,6 +100,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
     return True
 
 
+@needs_gl
 def test_the_page_is_found_again_after_kill_9_and_leaves_nothing_behind(server: Server) -> None:
     address = server.start()
     found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/\?token=([\w-]{43})", address)
@@ -158,6 +160,7 @@ def address(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     assert not thread.is_alive()
 
 
+@needs_gl
 def test_slow_clients_are_let_go_while_others_are_served(
     address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,7 +36,10 @@ CONSENT = (PAGE / "consent.txt").read_text().strip()
 CONSENT_VERSION = hashlib.sha256(CONSENT.encode()).hexdigest()[:12]
 PAGE_VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PAGE.iterdir()))).hexdigest()[:12]
 # Not a redirect: a browser would not send the strict cookie after one that began on another site.
-ENTRY = '<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title><p><a href="/">Go on</a></p></html>'
+ENTRY = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title>'
+    '<link rel="icon" href="/favicon.svg"><p><a href="/">Go on</a></p></html>'
+)
 
 Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 Milliseconds = Annotated[float, pydantic.Field(ge=0, le=1e10, allow_inf_nan=False)]
