@@ -328,7 +328,13 @@ def test_the_command_shows_labellers_alpha_and_teachers(
 
     page = Page(tmp_path / "page.html")
     assert not [tag for tag, _ in page.tags if tag in ("b", "script", "img", "link")]
-    for expected in ("<b>eve</b>\ufffd[2J\ufffd[red]", "3 labellers", "Krippendorff's α", "on the page", "Time per answer"):
+    for expected in (
+        "<b>eve</b>\ufffd[2J\ufffd[red]",
+        "3 labellers",
+        "Krippendorff's α",
+        "on the page",
+        "Time per answer",
+    ):
         assert expected in page.words
     assert "700 people answers" in page.words, "the runs' learning curves"
 

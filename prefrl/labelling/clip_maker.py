@@ -117,6 +117,8 @@ class ClipMaker:
     def _render(self, query_id: int) -> None:
         (query,) = self.store.queries([query_id])
         if any(segment.qpos is None for segment in query.segments):
+            if self.subject.name in TASKS:
+                raise UserError(f"its segments in {self.store.location} have no exact states to render")
             self._passed_over.add(query_id)  # the trainer films it
             return
         for segment, segment_id in zip(query.segments, self.shelf.segments_of(query_id), strict=True):

@@ -27,12 +27,13 @@ let replays = 0;
 let rounds = null; // timer of the next round
 let pressedAt = null;
 let speed = Number(localStorage.getItem("prefrl-speed")) || 1;
-let outbox = load();
+let outbox = [];
+let kept = null; // how the names begin under which the browser keeps this page's answers, until they are sent
 let sending = false;
 let failures = 0;
 let filling = false;
 let refused = false;
-const done = new Set(outbox.map((said) => said.lease)); // leases that are answered
+const done = new Set(); // leases that are answered
 const answeredAt = []; // of this session, for the rate
 
 // -- The server
@@ -51,21 +52,24 @@ async function ask(path, message) {
   return body;
 }
 
-function load() {
-  try {
-    const kept = JSON.parse(localStorage.getItem("prefrl-outbox"));
-    return Array.isArray(kept) ? kept : [];
-  } catch {
-    return [];
-  }
+// Each under a name of its own, as other tabs keep theirs in the same place; and with the page's, as a run that was
+// served at this address before has leases of the same numbers.
+function keep(said) {
+  localStorage.setItem(kept + said.lease, JSON.stringify(said));
 }
 
-function keep() {
-  localStorage.setItem("prefrl-outbox", JSON.stringify(outbox));
+function recover() {
+  for (const name of Object.keys(localStorage)) {
+    if (!name.startsWith(kept)) continue;
+    const said = JSON.parse(localStorage.getItem(name));
+    outbox.push(said);
+    done.add(said.lease);
+  }
+  outbox.sort((one, other) => one.pressed - other.pressed);
 }
 
 async function send() {
-  if (sending) return;
+  if (sending || !status?.name) return;
   sending = true;
   while (outbox.length) {
     const {pressed, page, ...said} = outbox[0];
@@ -87,8 +91,7 @@ async function send() {
       }
       notice(`One answer does not count: ${error.message}.`);
     }
-    outbox.shift();
-    keep();
+    localStorage.removeItem(kept + outbox.shift().lease);
   }
   sending = false;
 }
@@ -120,7 +123,14 @@ async function refresh() {
     else noConnection();
     return;
   }
+  const name = `prefrl-answer-${status.page}-`;
+  if (kept && kept !== name) return location.reload(); // another run is served here by now
+  if (!kept) {
+    kept = name;
+    recover();
+  }
   draw();
+  send();
 }
 
 function noConnection() {
@@ -246,7 +256,7 @@ function answer(choice) {
     lease: onScreen.lease, choice, shown_ms: shownAt, answered_ms: now, active_ms: viewed(now), replays, speed,
     pressed: Date.now(), page: performance.timeOrigin,
   });
-  keep();
+  keep(outbox[outbox.length - 1]);
   done.add(onScreen.lease);
   if (!onScreen.undo) answeredAt.push(now);
   pressedAt = now;
@@ -454,7 +464,6 @@ $("welcome").addEventListener("submit", async (event) => {
     await ask("/api/join", {name, consent: status.consent.version});
     localStorage.setItem("prefrl-name", name);
     await refresh();
-    send();
     fill();
   } catch (error) {
     $("name-problem").textContent = error.status ? `${error.message}.` : "The server does not answer; try again.";
@@ -464,7 +473,6 @@ $("welcome").addEventListener("submit", async (event) => {
 async function start() {
   drawSpeed();
   await refresh();
-  send();
   fill();
   setInterval(refresh, STATUS_EVERY);
   setInterval(() => { if (!onScreen) fill(); }, EMPTY_EVERY);
