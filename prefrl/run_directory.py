@@ -107,7 +107,7 @@ class RunDirectory:
         self._lock.close()
 
     def set_status(self, state: str, env_steps: int, message: str = "") -> None:
-        """State is running, done, failed or stopped."""
+        """State is running, waiting (for answers), done, failed or stopped."""
         status = {
             "state": state,
             "env_steps": env_steps,

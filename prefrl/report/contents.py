@@ -45,13 +45,13 @@ class Run:
 
     @property
     def state(self) -> str:
-        """running, done, failed, stopped or unknown."""
+        """running, waiting, done, failed, stopped or unknown."""
         return str(self.status.get("state", "unknown"))
 
     @property
     def state_class(self) -> str:
         """The state as a CSS class, for known states only."""
-        return self.state if self.state in ("running", "done", "failed", "stopped") else "unknown"
+        return self.state if self.state in ("running", "waiting", "done", "failed", "stopped") else "unknown"
 
     @property
     def env_steps(self) -> float:
