@@ -160,6 +160,7 @@ async def _answer(send: Send, refused: Refused) -> None:
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),  # what is left of the request is not read
+        *([(b"allow", b"GET, POST")] if refused.status == 405 else []),
     ]
     await _with_headers(send)({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -17,6 +17,7 @@ import pydantic
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from prefrl.errors import UserError
@@ -40,6 +41,7 @@ ENTRY = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title>'
     '<link rel="icon" href="/favicon.svg"><p><a href="/">Go on</a></p></html>'
 )
+REFUSALS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 503)  # with a Problem; guard.py has its own
 
 Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 Milliseconds = Annotated[float, pydantic.Field(ge=0, le=1e10, allow_inf_nan=False)]
@@ -83,6 +85,12 @@ class Said(Message):
         return self
 
 
+class Problem(pydantic.BaseModel):
+    """Why a request was not answered, in one line."""
+
+    error: str
+
+
 class Undo(Message):
     """Take back the answer before this one; the last one where there is none."""
 
@@ -111,7 +119,9 @@ def make_app(site: Site) -> ASGIApp:
 
 def make_api(site: Site) -> FastAPI:
     """The page and what it asks for, from anybody."""
-    app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None)
+    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in REFUSALS}
+    refusals[400]["content"] = {"text/plain": {}}  # uvicorn's own, of what is no HTTP
+    app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None, responses=refusals)
     task, leases, shelf, access = task_of(site.leases.store), site.leases, site.shelf, site.access
 
     @app.exception_handler(UserError)
@@ -121,6 +131,10 @@ def make_api(site: Site) -> FastAPI:
         # The store: full, locked or gone. The page keeps its answers and tries again.
         log.error("%s", error)
         return JSONResponse({"error": str(error)}, status_code=503)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refuse(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def say_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -207,9 +221,8 @@ def make_api(site: Site) -> FastAPI:
 
     @app.post("/api/next")
     def next_pairs(request: Request, said: Next) -> dict[str, Any]:
-        (who, _), now = labeller(request), time.time()
-        leases.keep(who, now)
-        return {"pairs": [shown(lease) for lease in leases.take(who, said.count, shelf, now)]}
+        who, _ = labeller(request)
+        return {"pairs": [shown(lease) for lease in leases.take(who, said.count, shelf, time.time())]}
 
     @app.post("/api/answer")
     def answer(request: Request, said: Said) -> dict[str, Any]:
