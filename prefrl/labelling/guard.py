@@ -102,8 +102,6 @@ class Guard:
             raise Refused(421, "this server is not known by that name; open the address that was printed")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise Refused(403, "a page of another site may not ask")
-        if method not in ("GET", "HEAD", "POST"):
-            raise Refused(405, "there are only GET and POST")
         if not (admitted or entering or path in PUBLIC):
             raise Refused(403, "open the address that was printed, with its token")
         if method == "POST":
@@ -160,7 +158,6 @@ async def _answer(send: Send, refused: Refused) -> None:
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),  # what is left of the request is not read
-        *([(b"allow", b"GET, POST")] if refused.status == 405 else []),
     ]
     await _with_headers(send)({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
