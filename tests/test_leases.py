@@ -71,7 +71,7 @@ def test_a_lease_lapses_and_is_kept_while_the_page_is_there(store: PreferenceSto
     ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
     leases.take(ann, 6, READY, 0.0)
     assert leases.take(bob, 6, READY, 119.0) == []
-    leases.keep(ann, 119.0)
+    leases.take(ann, 1, [], 119.0)
     assert leases.take(bob, 6, READY, 238.0) == []
     assert ids(leases.take(bob, 1, READY, 240.0)) == [6]
 
@@ -305,7 +305,7 @@ def test_a_lease_is_renewed_when_a_quarter_of_its_time_is_gone(store: Preference
     ann = leases.join("Ann", "v1", 0.0)
     leases.take(ann, 1, READY, 0.0)
     for now, expires in ((29.0, 120.0), (31.0, 151.0), (60.0, 151.0)):
-        leases.keep(ann, now)
+        leases.take(ann, 1, READY, now)
         assert database.read("SELECT expires_at FROM leases") == [(expires,)]
 
 

@@ -105,6 +105,7 @@ class Leases:
     def __init__(self, store: PreferenceStore, options: LeaseOptions | None = None, seed: int = 0) -> None:
         self.store, self.options, self._seed = store, options or LeaseOptions(), seed
         self._unfinished = _Unfinished(self.capacity)
+        self._names: dict[int, str] = {}
 
     def join(self, name: str, consent: str, now: float) -> int:
         """The id of the labeller of that name, new or known.
@@ -124,8 +125,13 @@ class Leases:
     def name_of(self, labeller_id: int) -> str | None:
         """The name under which somebody joined; None if nobody did."""
         labellers = schema.labellers.c
-        with self.store.transaction() as connection:
-            return connection.scalar(sa.select(labellers.name).where(labellers.id == labeller_id))
+        if labeller_id not in self._names:  # asked with every request, and never changed
+            with self.store.transaction() as connection:
+                name = connection.scalar(sa.select(labellers.name).where(labellers.id == labeller_id))
+            if name is None:
+                return None
+            self._names[labeller_id] = name
+        return self._names[labeller_id]
 
     def answered(self, labeller_id: int) -> int:
         """Answers of a labeller, an undone one counting once with what took its place."""
@@ -145,8 +151,9 @@ class Leases:
     def take(self, labeller_id: int, count: int, ready: Container[int], now: float) -> list[Lease]:
         """The next queries for a labeller, at most `count`: what they have open already, then new ones.
 
-        Newest first: what the policy does now teaches more than what it did when they began to label. A lease of theirs
-        that lapsed is renewed rather than given anew, so that another tab which still shows it can't answer it twice.
+        Newest first: what the policy does now teaches more than what it did when they began to label. What they have
+        open is renewed, as their page is there. A lease of theirs that lapsed is renewed too rather than given anew, so
+        that another tab which still shows it can't answer it twice.
 
         Args:
             labeller_id: from `join`.
@@ -156,6 +163,10 @@ class Leases:
         """
         with self.store.transaction(writes=True) as connection:
             leases = self._leases(connection, schema.leases.c.labeller_id == labeller_id)
+            soon = now + RENEWED * self.options.lease_seconds
+            open_ids = [lease.id for lease in leases if lease.answer_id is None and now < lease.expires_at < soon]
+            kept = {lease.id: lease for lease in self._renew(connection, open_ids, now)}
+            leases = [kept.get(lease.id, lease) for lease in leases]
             mine = [lease for lease in leases if lease.answer_id is not None or lease.expires_at > now]
             open_now = [lease for lease in mine if lease.answer_id is None and lease.query_id in ready][:count]
             wanted = count - len(open_now)
@@ -199,15 +210,6 @@ class Leases:
             free = itertools.islice((q for q in self._free(connection, gold, now) if q not in hopeless), ahead)
             known = list(gold)[: max(connection.scalars(seen), default=0) + GOLD_AHEAD]
             return [q for q in dict.fromkeys([*open_now, *free, *known]) if q not in hopeless]
-
-    def keep(self, labeller_id: int, now: float) -> None:
-        """Renew what a labeller has open, as long as their page is there."""
-        leases = schema.leases.c
-        mine = sa.and_(leases.labeller_id == labeller_id, leases.answer_id.is_(None), leases.expires_at > now)
-        soon = leases.expires_at < now + RENEWED * self.options.lease_seconds
-        with self.store.transaction(writes=True) as connection:
-            ids = connection.scalars(sa.select(leases.id).where(mine, soon)).all()
-            self._renew(connection, ids, now)
 
     def answer(
         self, lease_id: int, labeller_id: int, answer: Answer, now: float, viewing: Viewing | None = None

@@ -17,6 +17,7 @@ import pydantic
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from prefrl.errors import UserError
@@ -39,6 +40,7 @@ PAGE_VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PAGE
 # Not a redirect: a browser would not send the strict cookie after one that began on another site.
 ENTRY = """<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title>
 <link rel="icon" href="/favicon.svg"><p><a href="/">Go on</a></p></html>"""
+REFUSALS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 503)  # with a Problem; guard.py has its own
 
 Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 Milliseconds = Annotated[float, pydantic.Field(ge=0, le=1e10, allow_inf_nan=False)]
@@ -82,6 +84,12 @@ class Said(Message):
         return self
 
 
+class Problem(pydantic.BaseModel):
+    """Why a request was not answered, in one line."""
+
+    error: str
+
+
 class Undo(Message):
     """Take back the answer before this one; the last one where there is none."""
 
@@ -107,7 +115,10 @@ def make_app(site: Site) -> ASGIApp:
 
 def make_api(site: Site) -> FastAPI:
     """The page and what it asks for, from anybody."""
-    app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None)
+    # Plain text is uvicorn's, of what is no HTTP.
+    kinds: dict[str, dict[str, Any]] = {"application/json": {}, "text/plain": {}}
+    refusals: dict[int | str, dict[str, Any]] = {each: {"model": Problem, "content": kinds} for each in REFUSALS}
+    app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None, responses=refusals)
     subject, leases, shelf, access = site.subject, site.leases, site.shelf, site.access
 
     @app.exception_handler(UserError)
@@ -117,6 +128,10 @@ def make_api(site: Site) -> FastAPI:
         # The store: full, locked or gone. The page keeps its answers and tries again.
         log.error("%s", error)
         return JSONResponse({"error": str(error)}, status_code=503)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refuse(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def say_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -203,9 +218,8 @@ def make_api(site: Site) -> FastAPI:
 
     @app.post("/api/next")
     def next_pairs(request: Request, said: Next) -> dict[str, Any]:
-        (who, _), now = labeller(request), time.time()
-        leases.keep(who, now)
-        return {"pairs": [shown(lease) for lease in leases.take(who, said.count, shelf, now)]}
+        who, _ = labeller(request)
+        return {"pairs": [shown(lease) for lease in leases.take(who, said.count, shelf, time.time())]}
 
     @app.post("/api/answer")
     def answer(request: Request, said: Said) -> dict[str, Any]:
