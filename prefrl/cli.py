@@ -304,7 +304,11 @@ def _invitation(address: str) -> str:
 
 def _line(config: TrainConfig, progress: run.Progress, seconds: float, begun_at: int) -> str:
     """One line on `seconds` of work that began at that many environment steps."""
-    left = seconds / max(progress.env_steps - begun_at, 1) * max(config.steps - progress.env_steps, 0)
+    if config.feedback == "people":  # how long they take to answer says nothing of the rest
+        seconds_per_step = 1 / max(progress.steps_per_second, 1)
+    else:
+        seconds_per_step = seconds / max(progress.env_steps - begun_at, 1)
+    left = seconds_per_step * max(config.steps - progress.env_steps, 0)
     true_return = "-" if math.isnan(progress.true_return) else f"{progress.true_return:.0f}"
     labels = f"{progress.labels}/{config.labels} labels  " if config.feedback != "none" else ""
     steps = f"{progress.env_steps / 1e6:.2f}/{config.steps / 1e6:g}M"

@@ -47,10 +47,7 @@ def _missing() -> str | None:
     return None
 
 
-pytestmark = [
-    pytest.mark.skipif(_missing() is not None, reason=str(_missing())),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
 
 
 @pytest.fixture(scope="module")
