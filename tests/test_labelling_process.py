@@ -21,9 +21,10 @@ import uvicorn
 from labelling_sites import fill, said
 from test_clips import needs_gl
 
+from prefrl.errors import UserError
 from prefrl.labelling import guard, prompt
-from prefrl.labelling.options import LabellingOptions
-from prefrl.labelling.serve import Serving, serve
+from prefrl.labelling.options import PORTS, LabellingOptions
+from prefrl.labelling.serve import Serving, _listen, serve
 from prefrl.labelling.server import CONSENT_VERSION
 from prefrl.preferences import PreferenceStore
 
@@ -197,3 +198,20 @@ def test_slow_clients_are_let_go_while_others_are_served(
     late = [line for line in caplog.messages if "took longer than 1 s to come in" in line]
     assert len(late) == 6 * 3, "one line each for what was begun and not read"
     assert browser.get("/api/status").status_code == 200
+
+
+def test_what_is_sent_to_a_browser_leaves_at_once() -> None:
+    """asyncio switches off Nagle's algorithm, 40 ms for each answer, where a socket says that it is one of TCP."""
+    with _listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
+def test_a_port_that_is_taken_leads_to_the_next() -> None:
+    with _listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with _listen("127.0.0.1", port) as second:
+            assert port < second.getsockname()[1] < port + PORTS
+    with pytest.raises(UserError, match="give another --port or --host"):
+        _listen("192.0.2.1", 8765)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -105,7 +106,7 @@ def test_the_lease_of_somebody_else_is_of_no_use(store: PreferenceStore) -> None
     leases = Leases(store, PLAIN)
     ann, bob = leases.join("Ann", "v1", 0.0), leases.join("Bob", "v1", 0.0)
     (lease,) = leases.take(ann, 1, READY, 0.0)
-    for lease_id in (lease.id, 999):
+    for lease_id in (lease.id, 999, 2**31 - 1):
         with pytest.raises(LeaseGone, match="not yours"):
             leases.answer(lease_id, bob, said(), 1.0)
     assert store.answers() == []
@@ -330,3 +331,25 @@ def test_thousands_of_answered_queries_hold_nobody_up(database: Database) -> Non
             assert len(leases.take(ann, 10 * (i + 1), range(1, 102), 1.0)) == 10 * (i + 1)
         assert (time.perf_counter() - began) / 10 < 0.2, "seconds for each"
         assert len(given) == 4900
+
+
+def test_threads_of_a_server_share_one_store(store: PreferenceStore) -> None:
+    """More of them than the store has connections, each of which reads while it writes."""
+    store.add_queries([make_query(seed) for seed in range(6, 80)])
+    leases = Leases(store, PLAIN)
+
+    class Ready:
+        def __contains__(self, query_id: object) -> bool:
+            assert isinstance(query_id, int)
+            return len(store.segment_ids([query_id])[query_id]) == 2
+
+    def label(number: int) -> int:
+        labeller = leases.join(f"labeller {number}", "v1", 0.0)
+        (lease,) = leases.take(labeller, 1, Ready(), 0.0)
+        return leases.answer(lease.id, labeller, said(), 1.0).query_id
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(40) as pool:
+        answered = list(pool.map(label, range(40)))
+    assert sorted(answered) == list(range(41, 81))
+    assert time.monotonic() - began < 20, "seconds; a pool without a free connection waits for 30"
