@@ -82,7 +82,7 @@ class LeaseGone(UserError):
 
 
 def plain_name(text: str) -> str:
-    """A labeller's name, as it is stored: each space one blank.
+    """A labeller's name as it is stored, with one blank for whatever space there is.
 
     Raises:
         UserError: it is none.
@@ -379,7 +379,7 @@ class _Unfinished:
         self._turn = threading.Lock()
 
     def read(self, connection: sa.Connection) -> list[tuple[int, set[int]]]:
-        """Queries and who has answered them, oldest first; in a transaction that has not written anything."""
+        """Queries and who has answered them, oldest first; in a transaction that has written none of either."""
         queries, leases = schema.queries.c.id, schema.leases.c
         new = sa.select(queries).where(queries > self._newest, _is_pair(queries)).order_by(queries)
         is_first = sa.and_(leases.answer_id > self._heard, leases.kind == "first")

@@ -115,7 +115,7 @@ def make_app(site: Site) -> ASGIApp:
 
 def make_api(site: Site) -> FastAPI:
     """The page and what it asks for, from anybody."""
-    # Plain text is uvicorn's, of what is no HTTP.
+    # In plain text where uvicorn refuses what is no HTTP.
     kinds: dict[str, dict[str, Any]] = {"application/json": {}, "text/plain": {}}
     refusals: dict[int | str, dict[str, Any]] = {each: {"model": Problem, "content": kinds} for each in REFUSALS}
     app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None, responses=refusals)
