@@ -123,16 +123,19 @@ def database(path: Path) -> dict[str, int]:
         standing = store.answers()
         counts = store.counts()
         with store.transaction() as connection:
-            rows = connection.execute(sa.select(schema.leases.c.answer_id, schema.leases.c.kind)).all()
+            leases = connection.execute(sa.select(schema.leases).order_by(schema.leases.c.answer_id)).all()
             viewings = connection.execute(sa.select(sa.func.count()).select_from(schema.viewings)).scalar_one()
-    of_a_lease = Counter(row.answer_id for row in rows if row.answer_id is not None)
-    repeats = {row.answer_id for row in rows if row.kind == "repeat"}
+    kind_of: dict[int, str] = {}  # by answer; what was undone keeps its kind
+    for lease in leases:
+        if lease.answer_id is not None:
+            kind_of[lease.answer_id] = kind_of[lease.supersedes] if lease.kind == "undo" else lease.kind
+    repeats = {answer.id for answer in standing if answer.id is not None and kind_of[answer.id] == "repeat"}
     per_query = Counter(answer.query_id for answer in standing if answer.id not in repeats)
     return {
         "queries": counts["queries"],
         "standing_answers": len(standing),
         "undone_answers": counts["superseded"],
-        "answers_without_a_lease_or_a_viewing": len(standing) + counts["superseded"] - min(len(of_a_lease), viewings),
+        "answers_without_a_lease_or_a_viewing": len(standing) + counts["superseded"] - min(len(kind_of), viewings),
         "queries_answered_twice": sum(count > 1 for count in per_query.values()),
         "repeats": len(repeats),
     }

@@ -45,6 +45,7 @@ NORMALISATION_STEPS = 4096  # steps drawn from them each time
 ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
 FILMED = 40  # stretches per iteration that may be asked about, where only pictures show what happened
+OPEN_AT_START = 8  # at 3 s an answer, half a minute
 WAIT_SECONDS = 0.2  # between two looks for answers
 
 
@@ -206,7 +207,7 @@ class PreferenceLoop:
         if self.config.feedback != "none" and not self._started:
             if not self._asked_first:
                 self._ask_about_random_policy()
-            self._wait(0, on_wait, can_save=True)
+            self._wait(self._open_at_start(), on_wait, can_save=True)
             self._learn_from_first_answers()
         self._started = True
         wait_above = self.config.people.wait_above if self.config.feedback == "people" else None
@@ -221,6 +222,12 @@ class PreferenceLoop:
             ppo, fit, rewards = self._learn(rollout)
             seconds = time.perf_counter() - began
             yield self._report(rollout, fit, rewards, ppo, seconds)
+
+    def _open_at_start(self) -> int:
+        """Queries of the first batch that may still be open: people have those to look at while training starts."""
+        few = min(OPEN_AT_START, self.labels_asked // 10)
+        wait_above = self.config.people.wait_above
+        return few if wait_above is None else min(few, wait_above)
 
     def _wait(self, above: int, on_wait: Callable[[Waiting], None], can_save: bool) -> None:
         """For people, until no more than so many queries are unanswered."""
