@@ -41,6 +41,7 @@ from trials import RESULTS, markdown_table
 
 from prefrl.config import Count
 from prefrl.errors import UserError
+from prefrl.labelling.clip_maker import clips_of
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.preferences import Answer, PreferenceStore, schema
 from prefrl.queries import Query
@@ -217,9 +218,10 @@ def prepare(location: str, folder: Path, queries: int) -> None:
         stored = store.add_queries([Query((a, b)) for a, b in (rng.sample(segments, 2) for _ in range(queries))])
         known = [query.id for query in stored[::-1] if query.id is not None][:GOLD]
         store.add_answers([Answer(each, ((0,), (1,)), str(OPTIONS.gold), 0.0, 0.0) for each in known])
-    (folder / "clips").mkdir()
+        clips = clips_of(store, folder / "clips")
+    clips.mkdir(parents=True)
     for segment_id in range(1, SEGMENTS + 1):
-        (folder / "clips" / f"segment-{segment_id}.mp4").write_bytes(bytes(1000))
+        (clips / f"segment-{segment_id}.mp4").write_bytes(bytes(1000))
 
 
 def check(location: str, said: Said) -> dict[str, int]:

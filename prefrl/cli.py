@@ -313,7 +313,7 @@ def _line(config: TrainConfig, progress: run.Progress, seconds: float, begun_at:
     labels = f"{progress.labels}/{config.labels} labels  " if config.feedback != "none" else ""
     steps = f"{progress.env_steps / 1e6:.2f}/{config.steps / 1e6:g}M"
     if progress.unanswered:
-        return f"{steps}  {labels}waits for {progress.unanswered} answers"
+        return f"{steps}  {labels}waits for {progress.unanswered} answer{'s' * (progress.unanswered > 1)}"
     return (
         f"{steps}  {labels}return {true_return}  "
         f"{progress.steps_per_second:,.0f}/s  {int(left) // 60}:{int(left) % 60:02d} left"

@@ -16,7 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from prefrl.candidate_films import jpeg
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
-from prefrl.clips import RenderingUnavailable
+from prefrl.clips import ClipRenderer, RenderingUnavailable
 from prefrl.config import TrainConfig, config_from_json
 from prefrl.dataset.contents import from_rows
 from prefrl.elicitation import replay_state
@@ -24,7 +24,7 @@ from prefrl.environments import EnvironmentSpec
 from prefrl.errors import NumericalError, UserError
 from prefrl.evaluation import Evaluation, evaluate
 from prefrl.filming import film
-from prefrl.labelling.clip_maker import Shelf
+from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.page_server import PageServer
 from prefrl.loop import PreferenceLoop, Waiting
 from prefrl.oracles.people import People
@@ -32,6 +32,7 @@ from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder, state_reader
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
+from prefrl.tasks import load_model
 from prefrl.trust import refuse_untrusted, wants_trust
 
 log = logging.getLogger("prefrl")
@@ -79,8 +80,8 @@ def train(
     # What cannot be used is refused before it has a folder.
     if spec.task is None:
         play_one_episode(spec)
-        if config.feedback == "people" and config.replay is None:
-            refuse_without_pictures(spec)
+    if config.feedback == "people" and config.replay is None:
+        refuse_without_pictures(spec)
     if config.store:
         PreferenceStore(config.store, task=config.task).close()
     if config.replay is not None:
@@ -108,8 +109,12 @@ def refuse_without_pictures(spec: EnvironmentSpec) -> None:
     """Refuse an environment that people cannot be shown.
 
     Raises:
+        RenderingUnavailable: there is no off-screen OpenGL here.
         UserError: it has neither MuJoCo states nor a `render` that gives pictures.
     """
+    if spec.task is not None:
+        ClipRenderer(load_model(spec.task), spec.task.camera, 16, 16).close()
+        return
     env = spec.make(1)
     has_states = state_reader(env) is not None
     env.close()
@@ -253,7 +258,7 @@ class StopSignals:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        log.warning("stopping after this iteration; once more stops at once")
+        log.warning("stopping as soon as all is saved; once more stops at once")
 
 
 class _Run:
@@ -281,7 +286,9 @@ class _Run:
         self._page: PageServer | None = None
         if config.feedback == "people" and config.replay is None:
             self._page = PageServer(self.path, str(location), config.people, on_page)
-        oracle = People(Shelf(self._store, self.path / "clips")) if self._page and self._store else None
+        oracle: People | None = None
+        if self._page is not None and self._store is not None:
+            oracle = People(Shelf(self._store, clips_of(self._store, self.path / "clips")))
         self._loop = PreferenceLoop(config, self._store, oracle, state=state["loop"] if state else None)
         self._began = time.perf_counter() - (state["seconds"] if state else 0.0)
         milestones = PEOPLES_MILESTONES if self._page is not None else MILESTONES

@@ -212,7 +212,7 @@ class MetricsWriter:
     def __init__(self, path: Path, upto: int = 0) -> None:
         self._columns: list[str] = []
         kept = self._kept_rows(path / "metrics.csv", upto) if upto else []
-        if upto and (not kept or kept[-1][0] != str(upto)):
+        if len(kept) > 1 and kept[-1][0] != str(upto):  # without a row, no iteration was done
             log.warning("%s lacks rows before step %d, as after a power cut", path / "metrics.csv", upto)
         events = _kept_events(path, upto) if upto else []
         unfinished = path / "metrics.csv.unfinished"

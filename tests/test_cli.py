@@ -188,7 +188,7 @@ def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(tmp_path: Path, number
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     asked, stopped = err.splitlines()
-    assert asked == "stopping after this iteration; once more stops at once"
+    assert asked == "stopping as soon as all is saved; once more stops at once"
     assert stopped.startswith("prefrl: stopped at")
     assert stopped.endswith("saved in run; prefrl resume run goes on")
     assert "Traceback" not in err

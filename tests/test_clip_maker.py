@@ -15,7 +15,7 @@ from test_clips import needs_gl
 
 from prefrl.errors import UserError
 from prefrl.labelling import clip_maker
-from prefrl.labelling.clip_maker import ClipMaker, Shelf, make_clips
+from prefrl.labelling.clip_maker import ClipMaker, Shelf, clips_of, make_clips
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.labelling.subject import subject_of
 from prefrl.preferences import PreferenceStore
@@ -144,8 +144,9 @@ def test_of_two_makers_in_one_folder_one_renders(
     store: PreferenceStore, tmp_path: Path, rendered: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add_queries([make_query()])
-    folder = tmp_path / "clips"
-    folder.mkdir()
+    folder = clips_of(store, tmp_path / "clips")
+    folder.mkdir(parents=True)
+    (folder / ".segment-1-of-one-that-was-killed.mp4").touch()
     ready = threading.Event()
 
     class Ended(Exception):
@@ -156,7 +157,7 @@ def test_of_two_makers_in_one_folder_one_renders(
 
     def make() -> None:
         with pytest.raises(Ended):
-            make_clips(store.location, folder, OPTIONS, ready.set)
+            make_clips(store.location, tmp_path / "clips", OPTIONS, ready.set)
 
     with (folder / "lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -169,6 +170,7 @@ def test_of_two_makers_in_one_folder_one_renders(
     maker.join(30)
     assert not maker.is_alive()
     assert len(rendered) == 2
+    assert list(folder.glob(".segment-*")) == []
 
 
 def test_a_store_that_does_not_say_what_it_holds_is_refused(tmp_path: Path) -> None:

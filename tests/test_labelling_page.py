@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 from chromium import find_chromium
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from stand_in import KEYS, PLAYING, StandIn, browser, join, measured
 
 from prefrl.labelling.access import Access
@@ -216,6 +216,45 @@ def test_undo_goes_back_through_the_session_and_then_goes_on(
     expect(page.locator("#notice")).to_contain_text("nothing further to take back")
 
 
+def test_undo_takes_back_the_answer_that_is_still_under_way(
+    context: BrowserContext, served: Served, store: PreferenceStore
+) -> None:
+    page = opened(context, served)
+
+    def slowly(route: Route) -> None:
+        page.wait_for_timeout(300)
+        route.continue_()
+
+    page.route("**/api/answer", slowly)
+    press(page, "ArrowDown")
+    press(page, "ArrowUp")
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    expect(page.locator("#notice")).to_contain_text("Taken back")
+    page.wait_for_timeout(1500)
+    press(page, "s")
+    until_stored(page, store, 3)
+    assert [(answer.query_id, answer.choice) for answer in store.answers()] == [(7, "equal"), (8, "skip")]
+
+
+def test_the_clips_of_another_run_at_the_same_address_are_its_own(
+    context: BrowserContext, tmp_path: Path, store: PreferenceStore, clips: Path
+) -> None:
+    first = Served(tmp_path, store, clips)
+    shown = opened(context, first).locator("#stage video").evaluate_all("all => all.map(v => v.src)")
+    first.close()
+    (tmp_path / "other").mkdir()
+    with PreferenceStore(tmp_path / "other" / "preferences.db", task="pendulum") as another:
+        another.add_queries(pairs())
+        second = Served(tmp_path / "other", another, clips)
+        later = opened(context, second, "Bob").locator("#stage video").evaluate_all("all => all.map(v => v.src)")
+        second.close()
+    paths = [{urlsplit(source).path for source in each} for each in (shown, later)]
+    assert paths[0]
+    assert paths[1]
+    assert not paths[0] & paths[1]
+
+
 def test_answers_outlive_a_lost_connection_and_a_reload(
     context: BrowserContext, served: Served, store: PreferenceStore
 ) -> None:
@@ -287,7 +326,7 @@ def test_when_all_is_answered_the_page_says_so_and_asks_again_by_itself(
     for _ in range(QUERIES):
         press(page, "ArrowDown")
         page.wait_for_timeout(50)
-    expect(page.locator("#waiting-title")).to_have_text("Everything is answered")
+    expect(page.locator("#waiting-title")).to_have_text("Everything asked so far is answered")
     expect(page.locator("#answers")).to_have_text(f"{QUERIES} of {QUERIES}")
     first, second = store.queries([1])[0].segments
     store.add_queries([Query((second, first))])

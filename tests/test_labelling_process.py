@@ -23,6 +23,7 @@ from test_clips import needs_gl
 
 from prefrl.errors import UserError
 from prefrl.labelling import guard, prompt
+from prefrl.labelling.clip_maker import clips_of
 from prefrl.labelling.options import PORTS, LabellingOptions
 from prefrl.labelling.serve import Serving, _listen, serve
 from prefrl.labelling.server import CONSENT_VERSION
@@ -68,9 +69,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """Over a store of three queries whose clips are there, so that nothing has to be rendered."""
     with PreferenceStore(tmp_path / "preferences.db", task="hopper") as store:
         fill(store, 3)
-    (tmp_path / "clips").mkdir()
+        clips = clips_of(store, tmp_path / "clips")
+    clips.mkdir(parents=True)
     for segment_id in range(1, 7):
-        (tmp_path / "clips" / f"segment-{segment_id}.mp4").write_bytes(b"clip")
+        (clips / f"segment-{segment_id}.mp4").write_bytes(b"clip")
     started = Server(tmp_path)
     yield started
     for process in started.processes:

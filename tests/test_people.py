@@ -21,7 +21,7 @@ from prefrl.agent import PPOOptions
 from prefrl.config import QueryOptions
 from prefrl.elicitation import Elicitation
 from prefrl.errors import UserError
-from prefrl.labelling.clip_maker import Shelf
+from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.options import PeopleOptions
 from prefrl.labelling.subject import subject_of
 from prefrl.oracles import Oracle
@@ -215,7 +215,7 @@ def test_what_has_no_states_is_filmed_and_the_clips_show_the_segments(tmp_path: 
     with answering(tmp_path / "run", oracle, upto=16):
         train(drawn(tmp_path / "run"))
     with PreferenceStore(tmp_path / "run" / "preferences.db") as store:
-        shelf = Shelf(store, tmp_path / "run" / "clips")
+        shelf = Shelf(store, clips_of(store, tmp_path / "run" / "clips"))
         for query in store.queries():
             assert query.id is not None
             for segment, segment_id in zip(query.segments, shelf.segments_of(query.id), strict=True):

@@ -26,7 +26,7 @@ def make_gl_context(width: int, height: int) -> Any:
     """
     kind = os.environ.get("MUJOCO_GL", "").lower().strip()
     if kind in ("disable", "disabled", "off", "false", "0"):
-        raise RenderingUnavailable(f"rendering is switched off by MUJOCO_GL={kind}; unset it to get videos")
+        raise RenderingUnavailable(f"rendering is switched off by MUJOCO_GL={kind}; unset it to get clips and videos")
     if kind in ("", "enable", "enabled", "on", "true", "1"):
         kind = "egl" if platform.system() == "Linux" else ""
     module = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw"}.get(kind)

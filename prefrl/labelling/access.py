@@ -1,7 +1,7 @@
 """Who may talk to the page server, as Jupyter settles it: whoever was shown the printed address, and no other site.
 
 The address holds a random token, which is exchanged for a cookie that scripts and other sites cannot use. Who has
-joined under a name has a second cookie, so that nobody answers in another one's place. guard.py asks here.
+joined under a name has a second cookie; whoever has the token can join under any. guard.py asks here.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ segment: it is rendered once, and whoever is killed leaves whole files only.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import math
 import os
@@ -31,6 +32,12 @@ IDLE_SECONDS = 0.2
 FRESH_SECONDS = 0.2
 
 
+def clips_of(store: PreferenceStore, folder: Path) -> Path:
+    """Where the clips of a store are, within a folder that others may use too: segments of all of them are numbered."""
+    name = store.location if "://" in store.location else Path(store.location).name
+    return folder / hashlib.sha256(f"{store.created} {name}".encode()).hexdigest()[:12]
+
+
 class Shelf:
     """The clips there are, and the queries that can be shown with them.
 
@@ -38,7 +45,7 @@ class Shelf:
 
     Args:
         store: of the queries.
-        folder: of the clips.
+        folder: of the clips of this store alone, as `clips_of` names it.
     """
 
     def __init__(self, store: PreferenceStore, folder: Path) -> None:
@@ -91,8 +98,8 @@ class ClipMaker:
 
     def __init__(self, leases: Leases, folder: Path, ahead: int = AHEAD) -> None:
         self.leases, self.store, self.ahead = leases, leases.store, ahead
-        folder.mkdir(parents=True, exist_ok=True)
         self.shelf = Shelf(self.store, folder)
+        self.shelf.folder.mkdir(parents=True, exist_ok=True)
         self.subject = subject_of(self.store)
         self._renderer: ClipRenderer | None = None
         if self.subject.name in TASKS:  # else there may be nothing to render
@@ -111,6 +118,9 @@ class ClipMaker:
                 except UserError as error:
                     self._passed_over.add(query_id)
                     log.error("query %d can't be shown: %s", query_id, error)
+                except OSError as error:  # a full disk; tried again after a while
+                    log.error("no clips can be written: %s", error)
+                    return False
                 return True
         return False
 
@@ -149,7 +159,7 @@ def make_clips(location: str, folder: Path, options: LeaseOptions, on_ready: Cal
 
     Args:
         location: path or URL of the store.
-        folder: for the clips. While another process makes them there, this one waits for it to end.
+        folder: for the clips of this and other stores. While another process makes them, this one waits for it to end.
         options: of the leases.
         on_ready: called once it is sure that clips can be rendered.
 
@@ -158,11 +168,13 @@ def make_clips(location: str, folder: Path, options: LeaseOptions, on_ready: Cal
         UserError: the store cannot be read.
     """
     with open_existing(location) as store:
-        maker = ClipMaker(Leases(store, options), folder)
+        maker = ClipMaker(Leases(store, options), clips_of(store, folder))
         on_ready()
         try:
-            with (folder / "lock").open("a") as lock:
+            with (maker.shelf.folder / "lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                for unfinished in maker.shelf.folder.glob(".segment-*"):  # of a process that was killed
+                    unfinished.unlink(missing_ok=True)
                 while True:
                     if not maker.work():
                         time.sleep(IDLE_SECONDS)

@@ -6,6 +6,8 @@ Refusals are one line in the log, without query and headers, which may hold the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import json
 import logging
 import re
@@ -75,6 +77,16 @@ class Guard:
 
         await self._app(scope, _replay(body, receive), _with_headers(send_and_log))
 
+    def _is_own(self, name: str) -> bool:
+        if name in self._names:
+            return True
+        if not {"0.0.0.0", "[::]"} & self._names:
+            return False
+        with contextlib.suppress(ValueError):  # a foreign name that leads here is no address
+            ipaddress.ip_address(name.strip("[]"))
+            return True
+        return False
+
     def _log(self, scope: Scope, reason: str) -> None:
         """One line; a token that somebody typed into the path is not in it."""
         path = scope["path"].replace(self._access.token, "TOKEN")[:80]
@@ -98,7 +110,7 @@ class Guard:
         if not allowed:
             raise Refused(429, "too many requests; wait a second")
         host, origin = headers.get("host", ""), headers.get("origin")
-        if re.sub(r":[0-9]*$", "", host).lower() not in self._names:
+        if not self._is_own(re.sub(r":[0-9]*$", "", host).lower()):
             raise Refused(421, "this server is not known by that name; open the address that was printed")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise Refused(403, "a page of another site may not ask")

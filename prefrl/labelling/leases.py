@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, replace
 import sqlalchemy as sa
 
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore, schema
+from prefrl.preferences import SKIPPED, Answer, PreferenceStore, ranking_to_text, schema
 
+PICTURES_LOST = "nobody: pictures lost"  # in place of a labeller's name, where a query cannot be shown any longer
 RENEWED = 0.75  # share of a lease's time below which it is renewed: each renewal waits for the disk
 GOLD_AHEAD = 10  # gold queries made ready beyond what the labeller who saw most of them has seen
 
@@ -141,12 +142,14 @@ class Leases:
             return int(connection.scalar(sa.select(sa.func.count()).where(mine)) or 0)
 
     def counts(self) -> tuple[int, int]:
-        """How many queries there are, and how many of them labellers have answered."""
-        leases = schema.leases.c
+        """How many pairs there are, and how many of them labellers have answered or nobody can be shown any longer."""
+        query_id, leases, answers = schema.queries.c.id, schema.leases.c, schema.answers.c
+        answered = sa.exists().where(leases.query_id == query_id, leases.answer_id.is_not(None))
+        lost = sa.exists().where(answers.query_id == query_id, answers.labeller == PICTURES_LOST)
+        pairs = sa.select(sa.func.count()).select_from(schema.queries).where(_is_pair(query_id))
         with self.store.transaction() as connection:
-            queries = connection.scalar(sa.select(sa.func.count()).select_from(schema.queries))
-            answered = sa.select(sa.func.count(sa.distinct(leases.query_id))).where(leases.answer_id.is_not(None))
-            return int(queries or 0), int(connection.scalar(answered) or 0)
+            settled = connection.execute(pairs.where(sa.or_(answered, lost))).scalar_one()
+            return connection.execute(pairs).scalar_one(), settled
 
     def take(self, labeller_id: int, count: int, ready: Container[int], now: float) -> list[Lease]:
         """The next queries for a labeller, at most `count`: what they have open already, then new ones.
@@ -168,7 +171,8 @@ class Leases:
             kept = {lease.id: lease for lease in self._renew(connection, open_ids, now)}
             leases = [kept.get(lease.id, lease) for lease in leases]
             mine = [lease for lease in leases if lease.answer_id is not None or lease.expires_at > now]
-            open_now = [lease for lease in mine if lease.answer_id is None and lease.query_id in ready][:count]
+            unanswered = (lease for lease in mine if lease.answer_id is None and lease.kind != "undo")
+            open_now = [lease for lease in unanswered if lease.query_id in ready][:count]
             wanted = count - len(open_now)
             if wanted <= 0:
                 return open_now
@@ -310,7 +314,10 @@ class Leases:
         if self.options.gold is None:
             return {}
         answers = schema.answers.c
-        is_gold = sa.and_(answers.labeller == self.options.gold, _is_pair(answers.query_id))
+        later = schema.answers.alias("later")
+        stands = ~sa.exists().where(later.c.supersedes == answers.id)
+        decided = answers.ranking.not_in([ranking_to_text(None), ranking_to_text(SKIPPED)])
+        is_gold = sa.and_(answers.labeller == self.options.gold, stands, decided, _is_pair(answers.query_id))
         return dict.fromkeys(connection.scalars(sa.select(answers.query_id).where(is_gold).order_by(answers.query_id)))
 
     def _due_gold(self, mine: list[Lease], gold: dict[int, None], ready: Container[int]) -> int | None:

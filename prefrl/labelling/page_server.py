@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from prefrl.errors import UserError
 from prefrl.labelling.child import Child
-from prefrl.labelling.options import LabellingOptions, PeopleOptions
+from prefrl.labelling.options import PORT, LabellingOptions, PeopleOptions
 from prefrl.labelling.serve import token_file
 
 log = logging.getLogger("prefrl")
@@ -36,28 +38,40 @@ class PageServer:
     def __init__(self, run: Path, store: str, people: PeopleOptions, on_page: Callable[[str], None]) -> None:
         options = LabellingOptions(**{field.name: getattr(people, field.name) for field in fields(LabellingOptions)})
         clips = run / "clips"
-        self._log = run / "labelling.log"
-        self._arguments = {
+        self._log, self._on_page, self._port = run / "labelling.log", on_page, run / "labelling-port"
+        if options.port == PORT:
+            options = replace(options, port=self._port_before())  # of the run that is resumed
+        self._arguments: dict[str, Any] = {
             **{"store": store, "clips": str(clips), "run": str(run), "token": str(token_file(clips))},
             "trust": True,  # the user has typed the task, or said --trust
-            "options": asdict(options),
         }
-        self._child = Child("server", self._arguments, self._log)
+        self._options, self._address = options, ""
+        self._start()
+
+    def _start(self) -> None:
         self._tried = time.monotonic()
+        self._arguments["options"] = asdict(self._options)
+        self._child = Child("server", self._arguments, self._log)
         address = str(self._child.said["address"])
-        # Started again, it is found where it was.
-        self._arguments["options"] = asdict(replace(options, port=urlsplit(address).port or options.port))
-        on_page(address)
+        if address != self._address:
+            self._address = address
+            # Started again, it is found where it was, if the port is free.
+            self._options = replace(self._options, port=urlsplit(address).port or PORT)
+            self._port.write_text(f"{self._options.port}\n")
+            self._on_page(address)
+
+    def _port_before(self) -> int:
+        written = self._port.read_text() if self._port.is_file() else ""
+        return int(written) if re.fullmatch("[1-9][0-9]{0,4}\n", written) and int(written) < 2**16 else PORT
 
     def look_after(self) -> None:
         """Start it again if it has ended; answers are in the store, and open pages find it by themselves."""
         if not self._child.ended() or time.monotonic() - self._tried < RESTART_SECONDS:
             return
-        self._tried = time.monotonic()
         log.warning("the labelling page's server ended (see %s); it is started again", self._log)
         self._child.close()
         try:
-            self._child = Child("server", self._arguments, self._log)
+            self._start()
         except UserError as error:
             log.warning("the labelling page is not served: %s", error)
 

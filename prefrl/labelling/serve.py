@@ -16,7 +16,7 @@ import uvicorn
 from prefrl.errors import UserError
 from prefrl.labelling.access import Access
 from prefrl.labelling.child import Child
-from prefrl.labelling.clip_maker import Shelf
+from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.leases import LeaseOptions, Leases
 from prefrl.labelling.options import PORTS, LabellingOptions
 from prefrl.labelling.prompt import PromptProtocol
@@ -72,7 +72,7 @@ def serve(what: Serving, options: LabellingOptions, on_ready: Callable[[str], No
         access = _access(what.token, store.created)
         lease_options = {field.name: getattr(options, field.name) for field in fields(LeaseOptions)}
         leases = Leases(store, LeaseOptions(**lease_options))
-        app = make_app(Site(subject, leases, Shelf(store, what.clips), access, options.host, what.run))
+        app = make_app(Site(subject, leases, Shelf(store, clips_of(store, what.clips)), access, options.host, what.run))
         with _listen(options.host, options.port) as listening, _Clips(what, lease_options):
             port = listening.getsockname()[1]
             name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host

@@ -150,7 +150,8 @@ def make_api(site: Site) -> FastAPI:
 
     def shown(lease: Lease) -> dict[str, Any]:
         segment_ids = shelf.segments_of(lease.query_id)
-        clips = [f"/clips/{segment_id}" for segment_id in (segment_ids[::-1] if lease.swapped else segment_ids)]
+        in_order = segment_ids[::-1] if lease.swapped else segment_ids
+        clips = [f"/clips/{access.page}/{segment_id}" for segment_id in in_order]
         return {"lease": lease.id, "clips": clips, "undo": lease.supersedes}
 
     @app.get("/", response_class=HTMLResponse)
@@ -173,9 +174,10 @@ def make_api(site: Site) -> FastAPI:
     def icon() -> FileResponse:
         return FileResponse(PAGE / "favicon.svg")
 
-    @app.get("/clips/{segment_id}", response_class=FileResponse)
-    def clip(segment_id: Id) -> FileResponse:
-        if not shelf.has(segment_id):
+    # With the page's name, as browsers keep clips, and another run may be served at this address tomorrow.
+    @app.get("/clips/{page}/{segment_id}", response_class=FileResponse)
+    def clip(page: str, segment_id: Id) -> FileResponse:
+        if page != access.page or not shelf.has(segment_id):
             raise HTTPException(404, "there is no such clip")
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
         return FileResponse(shelf.path(segment_id), media_type="video/mp4", headers=headers)

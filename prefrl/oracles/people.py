@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from prefrl.candidate_films import frames_of
 from prefrl.clips import write_video
 from prefrl.labelling.clip_maker import Shelf
+from prefrl.labelling.leases import PICTURES_LOST
 from prefrl.labelling.subject import playback_fps
 from prefrl.preferences import SKIPPED, Answer
 from prefrl.queries import Query
@@ -45,7 +46,7 @@ class People:
             if query.segments[0].qpos is None and not all(map(self._shelf.has, segment_ids)):
                 log.warning("query %d has lost its pictures in the interruption; it is skipped", query.id)
                 now = time.time()
-                self._lost.append(Answer(query.id, SKIPPED, "nobody: pictures lost", now, now))
+                self._lost.append(Answer(query.id, SKIPPED, PICTURES_LOST, now, now))
 
     def recall(self, queries: Sequence[Query]) -> None:
         """Look at nothing."""

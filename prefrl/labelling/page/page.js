@@ -9,6 +9,8 @@ const STATUS_EVERY = 3000; // ms
 const EMPTY_EVERY = 700;
 const KEEP_EVERY = 30000; // ms; a query that nobody looks at any longer goes to somebody else
 const RELOAD = 1000;
+const TRIES = 3; // to load a clip
+const LOST = /^(No connection|The page was closed)/;
 const RETRY = [500, 1000, 2000, 5000, 10000];
 
 const $ = (id) => document.getElementById(id);
@@ -29,7 +31,9 @@ let pressedAt = null;
 let speed = Number(localStorage.getItem("prefrl-speed")) || 1;
 let outbox = [];
 let kept = null; // how the names begin under which the browser keeps this page's answers, until they are sent
-let sending = false;
+let sending = null; // resolves once nothing waits any longer
+let undoing = Promise.resolve();
+let undos = 0; // asked for and not shown yet
 let failures = 0;
 let filling = false;
 let refused = false;
@@ -55,22 +59,34 @@ async function ask(path, message) {
 // Each under a name of its own, as other tabs keep theirs in the same place; and with the page's, as a run that was
 // served at this address before has leases of the same numbers.
 function keep(said) {
-  localStorage.setItem(kept + said.lease, JSON.stringify(said));
+  try {
+    localStorage.setItem(kept + said.lease, JSON.stringify(said));
+  } catch {
+    notice("This browser keeps nothing: answers that wait for a connection are lost when the page is closed.");
+  }
 }
 
 function recover() {
   for (const name of Object.keys(localStorage)) {
     if (!name.startsWith(kept)) continue;
-    const said = JSON.parse(localStorage.getItem(name));
-    outbox.push(said);
-    done.add(said.lease);
+    try {
+      const said = JSON.parse(localStorage.getItem(name));
+      if (!Number.isInteger(said.lease)) throw new Error("none of ours");
+      outbox.push(said);
+      done.add(said.lease);
+    } catch {
+      localStorage.removeItem(name); // written by something else
+    }
   }
   outbox.sort((one, other) => one.pressed - other.pressed);
 }
 
-async function send() {
-  if (sending || !status?.name) return;
-  sending = true;
+function send() {
+  if (!sending && outbox.length && status?.name && !refused) sending = deliver().finally(() => { sending = null; });
+  return sending || Promise.resolve();
+}
+
+async function deliver() {
   while (outbox.length) {
     const {pressed, page, ...said} = outbox[0];
     // By the steady clock where the page is the same one; another page has to go by the time of day.
@@ -78,34 +94,35 @@ async function send() {
     try {
       await ask("/api/answer", said);
       failures = 0;
-      notice("");
+      connected();
     } catch (error) {
       if (![401, 403, 409, 422].includes(error.status)) {
         noConnection();
         await new Promise((resolve) => setTimeout(resolve, RETRY[Math.min(failures++, RETRY.length - 1)]));
         continue;
       }
-      if (error.status === 401 || error.status === 403) {
-        sending = false;
-        return lockOut(error);
-      }
+      if (error.status === 401 || error.status === 403) return lockOut(error);
       notice(`One answer does not count: ${error.message}.`);
     }
     localStorage.removeItem(kept + outbox.shift().lease);
   }
-  sending = false;
 }
 
 async function fill() {
   if (filling || refused || !status?.name || document.hidden) return;
   filling = true;
   try {
-    const given = await ask("/api/next", {count: Math.min(12, AHEAD + outbox.length)});
+    const given = await ask("/api/next", {count: Math.min(12, Math.max(AHEAD, pairs.length) + outbox.length)});
+    const mine = new Set(given.pairs.map((pair) => pair.lease));
+    for (const pair of pairs.filter((each) => each !== onScreen && !each.undo && !mine.has(each.lease))) {
+      pair.element.remove(); // after a long absence it has gone to somebody else
+      pairs.splice(pairs.indexOf(pair), 1);
+    }
     const held = new Set(pairs.map((pair) => pair.lease));
     for (const pair of given.pairs) {
       if (!held.has(pair.lease) && !done.has(pair.lease) && pairs.length < AHEAD + 1) pairs.push(prepare(pair));
     }
-    if (outbox.length === 0) notice("");
+    connected();
     if (!onScreen) showNext();
   } catch (error) {
     if (error.status === 401 || error.status === 403) lockOut(error);
@@ -133,6 +150,10 @@ async function refresh() {
   send();
 }
 
+function connected() {
+  if (!outbox.length && LOST.test($("notice").textContent)) notice("");
+}
+
 function noConnection() {
   const ends = ["done", "stopped", "failed"].includes(status?.training?.state);
   if (ends && !outbox.length) return notice("The page was closed with the run; “prefrl label” serves it again.");
@@ -155,7 +176,7 @@ function lockOut(error) {
 function prepare(pair) {
   const element = document.createElement("div");
   element.className = "pair ahead";
-  const prepared = {...pair, element};
+  const prepared = {...pair, element, failed: 0};
   prepared.videos = pair.clips.map((source, i) => {
     const clip = document.createElement("button");
     const side = ["left", "right"][i];
@@ -172,6 +193,7 @@ function prepare(pair) {
     video.src = source;
     video.addEventListener("ended", () => ended(pair.lease));
     video.addEventListener("error", () => setTimeout(() => loadAgain(prepared, video), RELOAD));
+    video.addEventListener("loadeddata", () => { prepared.failed = 0; });
     const name = document.createElement("span");
     for (const [kind, word] of [["wide", ["← Left", "Right →"][i]], ["narrow", ["Upper", "Lower"][i]]]) {
       const part = document.createElement("b");
@@ -189,6 +211,10 @@ function prepare(pair) {
 
 function loadAgain(pair, video) { // the connection was lost, or the server is being restarted
   if (!pairs.includes(pair)) return;
+  pair.failed += 1;
+  if (pair.failed >= TRIES && onScreen === pair && !failures) {
+    notice("A clip cannot be played here. Skip it with S; if it is all of them, this browser lacks H.264: try another.");
+  }
   video.load();
   if (onScreen === pair) play(pair);
 }
@@ -250,10 +276,11 @@ function changeSpeed(by) {
 // -- Answers
 
 function answer(choice) {
-  if (!onScreen || shownAt === null) return; // nothing to judge yet
+  if (!onScreen || undos) return;
+  if (shownAt === null && !(choice === "skip" && onScreen.failed >= TRIES)) return; // nothing to judge yet
   const now = performance.now();
   outbox.push({
-    lease: onScreen.lease, choice, shown_ms: shownAt, answered_ms: now, active_ms: viewed(now), replays, speed,
+    lease: onScreen.lease, choice, shown_ms: shownAt ?? now, answered_ms: now, active_ms: viewed(now), replays, speed,
     pressed: Date.now(), page: performance.timeOrigin,
   });
   keep(outbox[outbox.length - 1]);
@@ -268,10 +295,16 @@ function answer(choice) {
   fill();
 }
 
-async function undo() {
+function undo() {
+  undos += 1;
+  undoing = undoing.then(takeBack).finally(() => { undos -= 1; });
+}
+
+async function takeBack() {
   if (refused || !status?.name) return;
+  if (outbox.length && failures) return notice("Undo needs the server, which does not answer.");
+  await send(); // else the answer before it would be taken back
   const before = onScreen?.undo ?? null;
-  if (outbox.length) await send();
   try {
     const {pair} = await ask("/api/undo", {before});
     if (!pair) return notice("There is nothing further to take back.");
@@ -364,7 +397,8 @@ function trainingText(training) {
   if (training.state === "waiting") return `Training waits for answers, at ${steps}.`;
   if (training.state === "running") {
     const behind = open > 0 ? ` ${open} ${open === 1 ? "question is" : "questions are"} open.` : "";
-    return `Training goes on, ${grouped(Math.round(training.steps_per_second))} steps a second: ${steps}.${behind}`;
+    const rate = training.steps_per_second ? `, ${grouped(Math.round(training.steps_per_second))} steps a second` : "";
+    return `Training goes on${rate}: ${steps}.${behind}`;
   }
   const ends = {done: "Training is done", stopped: "Training has been stopped", failed: "Training has failed"};
   return `${ends[training.state] || "Training is not running"}: ${steps}.`;
@@ -376,13 +410,16 @@ function drawWaiting() {
   $("waiting").classList.toggle("quiet", !more && status.queries === status.answered);
   if (status.queries > status.answered) {
     $("waiting-title").textContent = "The next clips are being made";
-    $("waiting-text").textContent = "They come by themselves, in some seconds.";
+    $("waiting-text").textContent = "Or others have the last ones before them. They come by themselves.";
   } else if (more && !status.queries) {
     $("waiting-title").textContent = "The first questions are being made";
     $("waiting-text").textContent = "The robot tries some random movements, and asks about them by itself.";
   } else if (more) {
     $("waiting-title").textContent = "You have answered everything so far";
     $("waiting-text").textContent = "The robot practises what it has learnt, and asks again by itself.";
+  } else if (!status.training) {
+    $("waiting-title").textContent = "Everything asked so far is answered";
+    $("waiting-text").textContent = "Thank you. If there are more questions, they come by themselves.";
   } else {
     $("waiting-title").textContent = "Everything is answered";
     $("waiting-text").textContent = "Thank you. You can close this page.";
