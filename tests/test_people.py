@@ -49,9 +49,20 @@ class NoPage:
         pass
 
 
+class NoRenderer:
+    """So that nothing here needs OpenGL."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "PageServer", NoPage)
+    monkeypatch.setattr(run_module, "ClipRenderer", NoRenderer)
     monkeypatch.setattr("prefrl.loop.WAIT_SECONDS", 0.02)
 
 
