@@ -42,7 +42,8 @@ from trials import RESULTS, markdown_table
 from prefrl.config import Count
 from prefrl.errors import UserError
 from prefrl.labelling.clip_maker import clips_of
-from prefrl.labelling.leases import LeaseOptions, Leases
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import LeaseOptions
 from prefrl.preferences import Answer, PreferenceStore, schema
 from prefrl.queries import Query
 from prefrl.run_directory import describe_here

@@ -12,7 +12,8 @@ from stores import make_query
 
 from prefrl.labelling.access import Access
 from prefrl.labelling.clip_maker import Shelf
-from prefrl.labelling.leases import LeaseOptions, Leases
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import LeaseOptions
 from prefrl.labelling.server import CONSENT_VERSION, Site, make_app
 from prefrl.labelling.subject import subject_of
 from prefrl.preferences import PreferenceStore

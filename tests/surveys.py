@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from prefrl.agreement import Labeller, Survey, read_survey
-from prefrl.labelling.leases import Lease, LeaseOptions, Leases, Viewing
+from prefrl.labelling.leases import Lease, Leases, Viewing
+from prefrl.labelling.options import LeaseOptions
 from prefrl.oracles.synthetic import SyntheticOracle, Teacher, true_return
 from prefrl.preferences import Answer, PreferenceStore
 from prefrl.queries import Query

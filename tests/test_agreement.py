@@ -22,7 +22,8 @@ from prefrl.agreement.results import work_out
 from prefrl.agreement.shares import agreement, agreement_by_distance, agreement_by_part, drift, habits, seconds_by_part
 from prefrl.cli import main
 from prefrl.errors import UserError
-from prefrl.labelling.leases import LeaseOptions, Leases
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import LeaseOptions
 from prefrl.oracles.judges import judge_one_leg
 from prefrl.oracles.synthetic import Teacher
 from prefrl.preferences import Answer, PreferenceStore

@@ -16,7 +16,8 @@ from test_clips import needs_gl
 from prefrl.errors import UserError
 from prefrl.labelling import clip_maker
 from prefrl.labelling.clip_maker import ClipMaker, Shelf, clips_of, make_clips
-from prefrl.labelling.leases import LeaseOptions, Leases
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import LeaseOptions
 from prefrl.labelling.subject import subject_of
 from prefrl.preferences import PreferenceStore
 from prefrl.queries import Query

@@ -24,8 +24,8 @@ from stand_in import KEYS, PLAYING, StandIn, browser, join, measured
 from prefrl.labelling.access import Access
 from prefrl.labelling.child import Child
 from prefrl.labelling.clip_maker import ClipMaker, Shelf
-from prefrl.labelling.leases import LeaseOptions, Leases
-from prefrl.labelling.options import LabellingOptions
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import LabellingOptions, LeaseOptions
 from prefrl.labelling.server import Site, make_app
 from prefrl.labelling.subject import subject_of
 from prefrl.oracles.synthetic import SyntheticOracle

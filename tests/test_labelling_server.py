@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from prefrl.labelling import guard
-from prefrl.labelling.leases import LeaseOptions
+from prefrl.labelling.options import LeaseOptions
 from prefrl.labelling.server import CONSENT_VERSION, PAGE_VERSION, make_api
 from prefrl.preferences import PreferenceStore, connection
 

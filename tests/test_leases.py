@@ -13,7 +13,8 @@ import pytest
 from stores import Database, Databases, make_answer, make_query
 
 from prefrl.errors import UserError
-from prefrl.labelling.leases import Lease, LeaseGone, LeaseOptions, Leases, Viewing
+from prefrl.labelling.leases import Lease, LeaseGone, Leases, Viewing
+from prefrl.labelling.options import LeaseOptions
 from prefrl.preferences import Answer, PreferenceStore
 
 PLAIN = LeaseOptions(repeat=0.0)

@@ -10,8 +10,7 @@ from pathlib import Path
 from prefrl.errors import UserError
 from prefrl.labelling.child import tell, told, when_parent_ends
 from prefrl.labelling.clip_maker import make_clips
-from prefrl.labelling.leases import LeaseOptions
-from prefrl.labelling.options import LabellingOptions
+from prefrl.labelling.options import LabellingOptions, LeaseOptions
 from prefrl.labelling.serve import Serving, serve
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from prefrl.clips import ClipRenderer, write_video
 from prefrl.errors import UserError
-from prefrl.labelling.leases import LeaseOptions, Leases
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import LeaseOptions
 from prefrl.labelling.subject import subject_of
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.segments import Segment

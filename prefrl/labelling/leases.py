@@ -10,47 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 import re
-import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
 
 from prefrl.errors import UserError
+from prefrl.labelling.options import LeaseOptions
+from prefrl.labelling.unfinished import Unfinished, is_pair
 from prefrl.preferences import SKIPPED, Answer, PreferenceStore, ranking_to_text, schema
 
 PICTURES_LOST = "nobody: pictures lost"  # in place of a labeller's name, where a query cannot be shown any longer
 RENEWED = 0.75  # share of a lease's time below which it is renewed: each renewal waits for the disk
 GOLD_AHEAD = 10  # gold queries made ready beyond what the labeller who saw most of them has seen
-
-
-@dataclass(frozen=True)
-class LeaseOptions:
-    """How queries are shared out."""
-
-    lease_seconds: float = 120.0
-    """time for an answer, after which a query goes to somebody else"""
-    overlap: float = 0.0
-    """share of queries that a second labeller is asked as well"""
-    repeat: float = 0.05
-    """share of a labeller's own queries that come back with the sides swapped"""
-    repeat_after: int = 20
-    """answers in between"""
-    gold: str | None = None
-    """labeller whose answers are known to be right; what they answered is asked of everybody; none by default"""
-    gold_share: float = 0.05
-    """share of such queries among a labeller's own"""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lease_seconds < math.inf:
-            raise UserError(f"a lease of {self.lease_seconds} seconds; it needs more than 0")
-        for name, share in (("overlap", self.overlap), ("repeat", self.repeat), ("gold-share", self.gold_share)):
-            if not 0 <= share <= 1:
-                raise UserError(f"{name} {share} is no share; give a number from 0 to 1")
-        if self.repeat_after < 0:
-            raise UserError(f"{self.repeat_after} answers between a query and its repeat; give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -105,7 +78,7 @@ class Leases:
 
     def __init__(self, store: PreferenceStore, options: LeaseOptions | None = None, seed: int = 0) -> None:
         self.store, self.options, self._seed = store, options or LeaseOptions(), seed
-        self._unfinished = _Unfinished(self.capacity)
+        self._unfinished = Unfinished(self.capacity)
         self._names: dict[int, str] = {}
 
     def join(self, name: str, consent: str, now: float) -> int:
@@ -146,7 +119,7 @@ class Leases:
         query_id, leases, answers = schema.queries.c.id, schema.leases.c, schema.answers.c
         answered = sa.exists().where(leases.query_id == query_id, leases.answer_id.is_not(None))
         lost = sa.exists().where(answers.query_id == query_id, answers.labeller == PICTURES_LOST)
-        pairs = sa.select(sa.func.count()).select_from(schema.queries).where(_is_pair(query_id))
+        pairs = sa.select(sa.func.count()).select_from(schema.queries).where(is_pair(query_id))
         with self.store.transaction() as connection:
             settled = connection.execute(pairs.where(sa.or_(answered, lost))).scalar_one()
             return connection.execute(pairs).scalar_one(), settled
@@ -317,7 +290,7 @@ class Leases:
         later = schema.answers.alias("later")
         stands = ~sa.exists().where(later.c.supersedes == answers.id)
         decided = answers.ranking.not_in([ranking_to_text(None), ranking_to_text(SKIPPED)])
-        is_gold = sa.and_(answers.labeller == self.options.gold, stands, decided, _is_pair(answers.query_id))
+        is_gold = sa.and_(answers.labeller == self.options.gold, stands, decided, is_pair(answers.query_id))
         return dict.fromkeys(connection.scalars(sa.select(answers.query_id).where(is_gold).order_by(answers.query_id)))
 
     def _due_gold(self, mine: list[Lease], gold: dict[int, None], ready: Container[int]) -> int | None:
@@ -370,40 +343,3 @@ class Leases:
         these = schema.leases.c.id.in_(ids)
         connection.execute(sa.update(schema.leases).where(these).values(expires_at=now + self.options.lease_seconds))
         return self._leases(connection, these)
-
-
-class _Unfinished:
-    """The queries that fewer labellers have answered than they are for, and by whom.
-
-    Nothing that is committed is ever changed back, and ids rise in the order of the commits: so each time only what is
-    new has to be read, however many queries are answered already.
-    """
-
-    def __init__(self, capacity: Callable[[int], int]) -> None:
-        self._capacity = capacity
-        self._answered: dict[int, set[int]] = {}  # by query, in the order of their ids: labellers
-        self._newest = self._heard = 0  # query, answer
-        self._turn = threading.Lock()
-
-    def read(self, connection: sa.Connection) -> list[tuple[int, set[int]]]:
-        """Queries and who has answered them, oldest first; in a transaction that has written none of either."""
-        queries, leases = schema.queries.c.id, schema.leases.c
-        new = sa.select(queries).where(queries > self._newest, _is_pair(queries)).order_by(queries)
-        is_first = sa.and_(leases.answer_id > self._heard, leases.kind == "first")
-        said = sa.select(leases.answer_id, leases.query_id, leases.labeller_id).where(is_first)
-        with self._turn:
-            for query_id in connection.scalars(new):
-                self._answered[query_id] = set()
-                self._newest = query_id
-            for answer_id, query_id, labeller_id in connection.execute(said.order_by(leases.answer_id)):
-                self._heard = answer_id
-                if query_id in self._answered:
-                    self._answered[query_id].add(labeller_id)
-                    if len(self._answered[query_id]) >= self._capacity(query_id):
-                        del self._answered[query_id]
-            return list(self._answered.items())
-
-
-def _is_pair(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    link = schema.query_segments.c
-    return ~sa.exists().where(link.query_id == query_id, link.position > 1)

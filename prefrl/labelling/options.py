@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from prefrl.errors import UserError
-from prefrl.labelling.leases import LeaseOptions
 
 PORT = 8765
 PORTS = 50  # that are tried
+
+
+@dataclass(frozen=True)
+class LeaseOptions:
+    """How queries are shared out."""
+
+    lease_seconds: float = 120.0
+    """time for an answer, after which a query goes to somebody else"""
+    overlap: float = 0.0
+    """share of queries that a second labeller is asked as well"""
+    repeat: float = 0.05
+    """share of a labeller's own queries that come back with the sides swapped"""
+    repeat_after: int = 20
+    """answers in between"""
+    gold: str | None = None
+    """labeller whose answers are known to be right; what they answered is asked of everybody; none by default"""
+    gold_share: float = 0.05
+    """share of such queries among a labeller's own"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lease_seconds < math.inf:
+            raise UserError(f"a lease of {self.lease_seconds} seconds; it needs more than 0")
+        for name, share in (("overlap", self.overlap), ("repeat", self.repeat), ("gold-share", self.gold_share)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} {share} is no share; give a number from 0 to 1")
+        if self.repeat_after < 0:
+            raise UserError(f"{self.repeat_after} answers between a query and its repeat; give 0 or more")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from prefrl.errors import UserError
 from prefrl.labelling.access import Access
 from prefrl.labelling.child import Child
 from prefrl.labelling.clip_maker import Shelf, clips_of
-from prefrl.labelling.leases import LeaseOptions, Leases
-from prefrl.labelling.options import PORTS, LabellingOptions
+from prefrl.labelling.leases import Leases
+from prefrl.labelling.options import PORTS, LabellingOptions, LeaseOptions
 from prefrl.labelling.prompt import PromptProtocol
 from prefrl.labelling.server import Site, make_app
 from prefrl.labelling.subject import subject_of
