@@ -1,7 +1,7 @@
 """The labelling page's server under nonsense, slow clients and a flood of strangers: refused, and still serving.
 
-    python3 -m venv /tmp/schemathesis && /tmp/schemathesis/bin/pip install schemathesis==4.32.5
-    .venv/bin/python experiments/fuzz_server.py --schemathesis /tmp/schemathesis/bin/schemathesis
+    python3 -m venv runs/schemathesis && runs/schemathesis/bin/pip install schemathesis==4.32.5
+    .venv/bin/python experiments/fuzz_server.py
 
 schemathesis, in an environment of its own, makes requests from the server's OpenAPI description, valid ones and
 damaged ones, to a real `prefrl label`: as a labeller, and as a stranger without cookie and Origin. Then 200 connections
@@ -30,7 +30,7 @@ from typing import Any
 import httpx
 import tyro
 from labellers_at_once import Server, prepare
-from trials import RESULTS, markdown_table
+from trials import REPOSITORY, RESULTS, markdown_table
 
 from prefrl.config import Count
 from prefrl.errors import UserError
@@ -53,7 +53,7 @@ EXCLUDED_CHECKS = ("positive_data_acceptance", "unsupported_method")
 class Options:
     """How much of each."""
 
-    schemathesis: Path = Path("/tmp/schemathesis/bin/schemathesis")
+    schemathesis: Path = REPOSITORY / "runs" / "schemathesis" / "bin" / "schemathesis"
     """its command, version 4"""
     examples: Count = 60
     """of each operation and kind of request"""
