@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ import uvicorn
 from chromium import find_chromium
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from stand_in import KEYS, PLAYING, StandIn, browser, join, measured
+from test_clips import needs_gl
 
 from prefrl.labelling.access import Access
 from prefrl.labelling.child import Child
@@ -37,17 +37,10 @@ from prefrl.tasks import TASKS
 QUERIES = 8
 
 
-def _missing() -> str | None:
-    if find_chromium() is None:
-        return "no Chromium is installed; make test says how to change that"
-    try:
-        ctypes.CDLL("libEGL.so.1")
-    except OSError as error:
-        return f"no off-screen OpenGL: {error}; make system says how to change that"
-    return None
-
-
-pytestmark = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
+pytestmark = [
+    needs_gl,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed; make test says how to change that"),
+]
 
 
 @pytest.fixture(scope="module")
