@@ -3,6 +3,7 @@ import importlib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -301,3 +302,19 @@ def test_each_frame_gets_its_own_text() -> None:
 def test_the_encoder_ships_with_the_package() -> None:
     version = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-version"], capture_output=True, text=True, check=True)
     assert re.search("enable-libx264", version.stdout)
+
+
+@needs_gl
+def test_an_optimiser_may_follow_a_picture() -> None:
+    """PyTorch's GPU builds and Mesa bring an LLVM each; in the wrong order that was a crash of the process."""
+    code = (
+        "import torch\n"
+        "from prefrl.clips import ClipRenderer\n"
+        "from prefrl.tasks import TASKS, load_model\n"
+        "task = TASKS['pendulum']\n"
+        "with ClipRenderer(load_model(task), task.camera, 64, 64) as renderer:\n"
+        "    renderer.frames([[0.0, 0.0]])\n"
+        "torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
