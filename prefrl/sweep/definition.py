@@ -1,0 +1,178 @@
+"""What a sweep is: tasks × conditions × seeds, each of them one `prefrl train`.
+
+Written in experiments/NAME.py as `SWEEP = Sweep(...)`; run by `prefrl sweep NAME`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from prefrl.config import TrainConfig, default_config
+from prefrl.errors import UserError
+
+Options = Mapping[str, Any]  # what differs from a task's defaults, spelt as in config.json: {"oracle.score": "judge"}
+Drawing = Literal["learning", "answers", "profiles"]
+
+# Options that change nothing that is learnt, at all or under that feedback.
+NOT_LEARNT_FROM = ("run_dir", "threads", "video", "checkpoint_minutes")
+NOT_LEARNT_FROM_UNDER = {
+    "none": ("labels", "store", "replay", "queries", "oracle", "people", "reward"),
+    "synthetic": ("people",),
+    "people": ("oracle",),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep: a task under a condition, with a seed."""
+
+    task: str
+    condition: str  # as tables and figures name it: "700 answers"
+    seed: int
+    options: Options
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The task's defaults, changed by the options; its run_dir is not for use.
+
+        Raises:
+            UserError: there is no such option, or it cannot work.
+        """
+        config = replace(default_config(self.task), seed=self.seed)
+        for key, value in self.options.items():
+            config = _changed(config, key.split("."), value, key)
+        return config.resolved()
+
+    @cached_property
+    def learnt_from(self) -> dict[str, Any]:
+        """Every option that decides what is learnt, as config.json has it: {"ppo": {"gamma": 0.995, ...}, ...}."""
+        return learnt_from(json.loads(json.dumps(asdict(self.config), default=str)))
+
+    @cached_property
+    def id(self) -> str:
+        """Of its run directory, from its configuration alone: equal trials of two sweeps are one run.
+
+        It is made of what differs from TrainConfig's own defaults, so that an option that a later version adds
+        leaves it as it is.
+        """
+        config = self.config
+        own = json.loads(json.dumps(asdict(TrainConfig(self.task)), default=str))
+        different = {key: value for key, value in flat(self.learnt_from).items() if flat(own).get(key) != value}
+        digest = hashlib.sha256(json.dumps(different, sort_keys=True).encode()).hexdigest()[:8]
+        labels = f"-{config.labels}" if config.feedback != "none" else ""
+        task = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in config.task)
+        return f"{task}-{config.feedback}{labels}-seed{self.seed}-{digest}"
+
+    def arguments(self) -> list[str]:
+        """What follows `prefrl` on the command line."""
+        words = ["train", self.task, "--seed", str(self.seed)]
+        for key, value in self.options.items():
+            stage, dot, option = key.replace("_", "-").rpartition(".")
+            if isinstance(value, bool):
+                words.append(f"--{stage}{dot}{option}" if value else f"--{stage}{dot}no-{option}")
+            elif isinstance(value, (tuple, list)):
+                words += [f"--{stage}{dot}{option}", *map(str, value)]
+            else:
+                words += [f"--{stage}{dot}{option}", str(value)]
+        return words
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Tasks × conditions × seeds, and what is drawn of them.
+
+    Args:
+        title: of the page and the table, such as "Figure 2: ...".
+        tasks: of `prefrl tasks`, or gymnasium ids.
+        conditions: by name, what each changes.
+        seeds: of every task and condition.
+        options: what all trials change.
+        task_options: what all trials of a task change; before the condition's.
+        baseline: the condition whose mean over seeds is a normalised score of 1; a random policy's is 0.
+        drawings: "learning": a panel per task, a line per condition; "answers": final return against the number of
+            answers, of the conditions that have some; "profiles": scores over all tasks.
+        paper: the paper's final returns, by task and condition.
+        notes: a line of Markdown per task, written by hand after looking at its runs.
+
+    Raises:
+        UserError: a part is empty, or the baseline is none of the conditions.
+    """
+
+    title: str
+    tasks: tuple[str, ...]
+    conditions: Mapping[str, Options]
+    seeds: tuple[int, ...]
+    options: Options = field(default_factory=dict)
+    task_options: Mapping[str, Options] = field(default_factory=dict)
+    baseline: str | None = None
+    drawings: tuple[Drawing, ...] = ("learning",)
+    paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.tasks and self.conditions and self.seeds):
+            raise UserError(f"sweep {self.title!r} has no trials; give it tasks, conditions and seeds")
+        if self.baseline is not None and self.baseline not in self.conditions:
+            raise UserError(f"the baseline {self.baseline!r} is none of: {', '.join(self.conditions)}")
+        if "profiles" in self.drawings and self.baseline is None:
+            raise UserError("profiles are drawn of normalised scores; name the sweep's baseline")
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """All of them: seed after seed, so that each task has a first result early."""
+        return [
+            Trial(task, condition, seed, {**self.options, **self.task_options.get(task, {}), **changes})
+            for seed in self.seeds
+            for task in self.tasks
+            for condition, changes in self.conditions.items()
+        ]
+
+
+def learnt_from(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's options, as config.json has them, those that decide what is learnt."""
+    left_out = {*NOT_LEARNT_FROM, *NOT_LEARNT_FROM_UNDER[options["feedback"]]}
+    return {key: value for key, value in options.items() if key not in left_out}
+
+
+def load_sweep(name: str) -> tuple[str, Sweep]:
+    """The sweep of that name: (its name, what it is).
+
+    Args:
+        name: of experiments/NAME.py below the current folder, or the path of any Python file; it is executed.
+
+    Raises:
+        UserError: there is no such file, or it defines no SWEEP.
+    """
+    path = Path(name) if name.endswith(".py") else Path("experiments") / f"{name}.py"
+    if not path.is_file():
+        there = sorted(each.stem for each in Path("experiments").glob("*.py") if "SWEEP = " in each.read_text())
+        known = f"experiments/ has {', '.join(there)}" if there else "there are none in experiments/ here"
+        raise UserError(f"no sweep {path}; {known}; or give the path of a Python file that defines SWEEP")
+    found: dict[str, Any] = {"__name__": path.stem, "__file__": str(path.resolve())}
+    exec(compile(path.read_text(), str(path), "exec"), found)
+    if not isinstance(found.get("SWEEP"), Sweep):
+        raise UserError(f"{path} defines no SWEEP = prefrl.sweep.Sweep(...)")
+    return path.stem, found["SWEEP"]
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"ppo": {"gamma": 0.9}} -> {"ppo.gamma": 0.9}."""
+    pairs: dict[str, Any] = {}
+    for key, value in options.items():
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return pairs
+
+
+def _changed(stage: Any, path: Sequence[str], value: Any, key: str) -> Any:
+    """A dataclass with one option, perhaps of a stage within it, changed."""
+    if not is_dataclass(stage) or path[0] not in {each.name for each in fields(stage)}:
+        raise UserError(f"no option {key!r}; `prefrl train --help` lists them, as --{key.replace('_', '-')}")
+    if len(path) > 1:
+        value = _changed(getattr(stage, path[0]), path[1:], value, key)
+    return replace(stage, **{path[0]: value})  # type: ignore[type-var]

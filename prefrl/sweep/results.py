@@ -1,0 +1,109 @@
+"""What is kept of a sweep's finished trials: small enough to commit, enough to draw every figure again.
+
+FOLDER/sweep.json says what was asked for, FOLDER/trials.jsonl has a line per finished trial.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+
+from prefrl.errors import UserError
+from prefrl.plots import Metrics
+from prefrl.sweep.definition import Sweep
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial."""
+
+    id: str
+    task: str
+    condition: str
+    seed: int
+    command: str
+    date: str  # when it began, UTC
+    git_revision: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    steps: int
+    labels: int  # answers it was given; 0 on the true reward
+    seconds: float  # of wall-clock time
+    evaluation: dict[str, Any]  # as in evaluation.json
+    curve: dict[str, list[float]]  # env_steps, and columns of metrics.csv averaged over hundredths of the run
+    alarms: list[str]  # what the reward's diagnostics warned of, a line each
+
+    @property
+    def true_return(self) -> float:
+        """Mean over the evaluated episodes."""
+        return float(self.evaluation["true_return"]["mean"])
+
+    def metrics(self) -> Metrics:
+        """The learning curve as prefrl.plots takes it."""
+        return {name: np.array(values, dtype=np.float64) for name, values in self.curve.items()}
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """A sweep and what has come of it so far."""
+
+    name: str
+    sweep: Sweep
+    outcomes: tuple[Outcome, ...]  # of finished trials, in the sweep's order
+    random_returns: Mapping[str, float]  # by task: mean true return of uniformly random actions
+
+    def of(self, task: str, condition: str) -> list[Outcome]:
+        """All seeds of one task under one condition."""
+        return [each for each in self.outcomes if (each.task, each.condition) == (task, condition)]
+
+    @property
+    def missing(self) -> list[str]:
+        """Trials that are not finished, as "task, condition, seed N"."""
+        there = {(each.task, each.condition, each.seed) for each in self.outcomes}
+        return [
+            f"{each.task}, {each.condition}, seed {each.seed}"
+            for each in self.sweep.trials
+            if (each.task, each.condition, each.seed) not in there
+        ]
+
+
+def write_results(results: SweepResults, folder: Path) -> None:
+    """Write sweep.json and trials.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "format": FORMAT,
+        "name": results.name,
+        "sweep": asdict(results.sweep),
+        "random_returns": dict(results.random_returns),
+    }
+    (folder / "sweep.json").write_text(json.dumps(about, indent=2) + "\n")
+    lines = [json.dumps(asdict(each)) for each in results.outcomes]
+    (folder / "trials.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def read_results(folder: Path) -> SweepResults:
+    """Read what `write_results` wrote; executes nothing from it.
+
+    Raises:
+        UserError: the folder holds no results of a sweep, or damaged ones.
+    """
+    try:
+        about = json.loads((folder / "sweep.json").read_text())
+        if about.get("format") != FORMAT:
+            raise ValueError(f"format {about.get('format')}, this version of prefrl reads {FORMAT}")
+        sweep = pydantic.TypeAdapter(Sweep).validate_python(about["sweep"])
+        lines = (folder / "trials.jsonl").read_text().splitlines()
+        outcomes = tuple(pydantic.TypeAdapter(Outcome).validate_json(line) for line in lines)
+        random = pydantic.TypeAdapter(dict[str, float]).validate_python(about["random_returns"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder} holds no results of a sweep: {reason}") from error
+    return SweepResults(about["name"], sweep, outcomes, random)
