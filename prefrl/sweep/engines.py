@@ -8,22 +8,21 @@ from typing import Protocol
 
 from prefrl.sweep.trial_process import Job
 
+LOST = -999  # with the machine it was on
+
 
 @dataclass(frozen=True)
 class Ended:
     """How an attempt at a trial came to its end."""
 
     id: str
-    code: int  # of its process: DONE, FAILED, BUSY or STOPPED; -9 if signal 9 ended it; LOST
+    code: int  # of its process: DONE, FAILED, BUSY, STOPPED; -9 if signal 9 ended it; LOST
     reason: str = ""  # where the code does not tell
 
     @property
     def killed(self) -> bool:
         """By something that the next attempt need not meet: a signal, a machine that is gone."""
         return self.code < 0
-
-
-LOST = -999  # with the machine it was on
 
 
 class Engine(Protocol):

@@ -7,19 +7,20 @@ starts it again where there is room, once nobody holds the lock on its log any m
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
-try:
-    import ray
-except ImportError:
-    ray = None
-
 from prefrl.errors import UserError
 from prefrl.sweep.engines import LOST, Ended
 from prefrl.sweep.trial_process import FAILED, STOPPED, Job, TrialProcess
+
+try:
+    import ray
+except ImportError as missing:
+    raise UserError("--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'") from missing
 
 POLL_SECONDS = 0.2
 
@@ -34,7 +35,7 @@ class RayEngine:
         resources: "NAME=AMOUNT" each, custom resources for each trial.
 
     Raises:
-        UserError: Ray is not installed, does not answer, or a resource is not understood.
+        UserError: there is no such cluster, or a resource is not understood.
     """
 
     lock_seconds = 120.0  # an NFS server frees the locks of a machine that is gone after 90 s
@@ -42,8 +43,6 @@ class RayEngine:
     def __init__(
         self, address: str | None, workers: int | None = None, threads: int = 1, resources: Sequence[str] = ()
     ) -> None:
-        if ray is None:
-            raise UserError("--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'")
         needed = _amounts(resources)
         if not ray.is_initialized():
             _connect(address)
@@ -103,15 +102,16 @@ def _outcome(reference: Any, id_: str) -> Ended:
         return Ended(id_, STOPPED)
     except ray.exceptions.RayTaskError as error:  # run_job itself failed
         return Ended(id_, FAILED, f"cannot be run there: {str(error.cause) or type(error.cause).__name__}")
-    except ray.exceptions.RayError as error:
-        return Ended(id_, LOST, f"lost: {str(error).splitlines()[0]}")
+    except ray.exceptions.RayError as error:  # the node is gone, the worker died, or its memory ran out
+        return Ended(id_, LOST, f"lost with its node or worker ({type(error).__name__})")
 
 
 def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS")
     alone: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = f"at {address}" if address else "on this machine"
         raise UserError(f"no Ray cluster {where}: {str(error).splitlines()[0]}") from error

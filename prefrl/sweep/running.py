@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefrl.run import Stopped, StopSignals
 from prefrl.sweep.definition import Trial
-from prefrl.sweep.engines import LOST, Ended, Engine, signal_name
+from prefrl.sweep.engines import Ended, Engine, signal_name
 from prefrl.sweep.live_table import Snapshot, View
 from prefrl.sweep.trial_process import BUSY, DONE, STOPPED, Job, is_running, log_of
 from prefrl.sweep.trial_state import is_done, state_of
@@ -148,8 +148,6 @@ class Sweeping:
     def _why(self, ended: Ended) -> str:
         if ended.reason:
             return ended.reason
-        if ended.code == LOST:
-            return "its machine was lost"
         if ended.killed:
             return f"killed by {signal_name(ended.code)}"
         log = log_of(self._root, ended.id)
