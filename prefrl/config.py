@@ -250,7 +250,7 @@ def default_config(task: str) -> TrainConfig:
     return TrainConfig(task, **TASK_DEFAULTS.get(names.get(task, task), {}))
 
 
-def config_from_json(options: dict[str, Any], source: Path) -> TrainConfig:
+def config_from_json(options: dict[str, Any], source: Path | str) -> TrainConfig:
     """The run that `dataclasses.asdict` of a resolved configuration says, as it stands in config.json.
 
     Args:

@@ -14,7 +14,7 @@ from prefrl.errors import UserError
 from prefrl.sweep.collecting import collect
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
-from prefrl.sweep.live_table import name_of, view_for_output
+from prefrl.sweep.live_table import counted, name_of, view_for_output
 from prefrl.sweep.plan import make_plan, print_plan
 from prefrl.sweep.pool import Pool
 from prefrl.sweep.results import SweepResults, write_results
@@ -100,7 +100,7 @@ def sweep(options: SweepOptions) -> bool:
             raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")
     with view_for_output() as view:
         sweeping = Sweeping(trials, root, _engine(options, workers), view, options.threads, options.retries)
-        print(f"{len(trials)} trials in {root}: {sweeping.snapshot().counts()}", flush=True)
+        print(f"{counted(len(trials))} in {root}: {sweeping.snapshot().counts()}", flush=True)
         tally = sweeping.run()
     _summarise(tally, trials)
     if options.part is not None:  # other parts may be writing at the same moment
@@ -162,16 +162,16 @@ def _engine(options: SweepOptions, workers: int) -> Engine:
 
 def _summarise(tally: Tally, trials: Sequence[Trial]) -> None:
     named = {trial.id: name_of(trial) for trial in reversed(trials)}
-    for headline, why in (("did not finish", tally.failed), ("are left to other processes", tally.elsewhere)):
+    for headline, why in (("not finished", tally.failed), ("left to other processes", tally.elsewhere)):
         if why:
-            print(f"{len(why)} of {len(named)} trials {headline}:")
+            print(f"{len(why)} of {counted(len(named))} {headline}:")
             print(*(f"  {named[id_]}: {text}" for id_, text in why.items()), sep="\n")
     if not tally.unfinished():
-        print(f"all {len(named)} trials are done")
+        print(f"all done: {counted(len(named))}")
 
 
 def _publish(results: SweepResults, out: Path) -> None:
     write_results(results, out)
     if results.missing:
-        print(f"{len(results.missing)} of {len(results.sweep.trials)} trials are not done yet")
-    print(f"{len(results.outcomes)} trials collected in {out}")
+        print(f"{len(results.missing)} of {counted(len(results.sweep.trials))} not done yet")
+    print(f"{counted(len(results.outcomes))} collected in {out}")

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from prefrl.config import TrainConfig, default_config
+from prefrl.config import TrainConfig, config_from_json, default_config
 from prefrl.errors import UserError
 
 Options = Mapping[str, Any]  # what differs from a task's defaults, spelt as in config.json: {"oracle.score": "judge"}
@@ -49,7 +49,10 @@ class Trial:
         config = replace(default_config(self.task), seed=self.seed)
         for key, value in self.options.items():
             config = _changed(config, key.split("."), value, key)
-        return config.resolved()
+        # Checked and converted as config.json is: 2e6 steps are 2000000, else one run would have two ids.
+        return config_from_json(
+            json.loads(json.dumps(asdict(config), default=str)), f"{self.task}, {self.condition}"
+        ).resolved()
 
     @cached_property
     def learnt_from(self) -> dict[str, Any]:
@@ -64,7 +67,7 @@ class Trial:
         leaves it as it is.
         """
         config = self.config
-        own = json.loads(json.dumps(asdict(TrainConfig(self.task)), default=str))
+        own = json.loads(json.dumps(asdict(TrainConfig(config.task)), default=str))
         different = {key: value for key, value in flat(self.learnt_from).items() if flat(own).get(key) != value}
         digest = hashlib.sha256(json.dumps(different, sort_keys=True).encode()).hexdigest()[:8]
         labels = f"-{config.labels}" if config.feedback != "none" else ""

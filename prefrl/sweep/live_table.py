@@ -167,6 +167,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def counted(trials: int) -> str:
+    """1 trial, 2 trials."""
+    return f"{trials} trial{'s' * (trials != 1)}"
+
+
 def name_of(trial: Trial) -> str:
     """As SweepResults.missing names it."""
     return f"{trial.task}, {trial.condition}, seed {trial.seed}"

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from prefrl.sweep.definition import Trial
-from prefrl.sweep.live_table import clock, makespan, speed_of
+from prefrl.sweep.live_table import clock, counted, makespan, speed_of
 from prefrl.sweep.speeds import Speeds, measured_speeds, speeds_in
 from prefrl.sweep.trial_state import TrialState, state_of
 
@@ -82,7 +82,9 @@ def _totals(plan: Plan, trials: Sequence[Trial], root: Path) -> list[str]:
     same = f", {len(trials) - len(plan.trials)} of which are runs of another trial too" * (
         len(trials) > len(plan.trials)
     )
-    lines = [f"{len(trials)} trials in {root}{same}: {len(done)} done, {len(unfinished)} unfinished, {len(new)} to run"]
+    lines = [
+        f"{counted(len(trials))} in {root}{same}: {len(done)} done, {len(unfinished)} unfinished, {len(new)} to run"
+    ]
     left = [*unfinished, *new]
     if not left:
         return lines

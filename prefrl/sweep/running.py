@@ -10,7 +10,7 @@ from pathlib import Path
 from prefrl.run import Stopped, StopSignals
 from prefrl.sweep.definition import Trial
 from prefrl.sweep.engines import Ended, Engine, signal_name
-from prefrl.sweep.live_table import Snapshot, View
+from prefrl.sweep.live_table import Snapshot, View, counted
 from prefrl.sweep.trial_process import BUSY, DONE, STOPPED, Job, is_running, log_of
 from prefrl.sweep.trial_state import is_done, state_of
 
@@ -86,7 +86,7 @@ class Sweeping:
                 self.tally.elsewhere.setdefault(id_, self._who_runs(id_))
         if stopping:
             left = len(self._trials) - len(self.tally.done)
-            raise Stopped(f"stopped with {left} of {len(self._trials)} trials to go; the same command continues")
+            raise Stopped(f"stopped with {left} of {counted(len(self._trials))} to go; the same command continues")
         return self.tally
 
     def snapshot(self) -> Snapshot:

@@ -1,0 +1,215 @@
+"""What a sweep is: its trials, their ids, and how it is found."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_sweeps import OPTIONS, tiny_sweep, tiny_trial, write_sweep
+
+from prefrl.cli import _parse
+from prefrl.config import TrainConfig
+from prefrl.errors import UserError
+from prefrl.sweep import Sweep, Trial, load_sweep
+from prefrl.sweep.command import SweepOptions, chosen, quick
+
+
+def ids(trials: list[Trial]) -> list[str]:
+    return [trial.id for trial in trials]
+
+
+# Ids.
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"video": True, "checkpoint_minutes": 5.0, "threads": 2},  # nothing is learnt from these
+        {"ppo.gamma": 0.995, "people.port": 9000},  # the default; of another feedback
+        {"queries.segment_steps": 5.0, "steps": 2.048e3},
+    ],
+)
+def test_equal_runs_have_one_id_whatever_their_condition_is_called(same: dict[str, Any]) -> None:
+    assert replace(tiny_trial(**same), condition="another name").id == tiny_trial().id
+
+
+def test_the_order_of_options_is_no_part_of_an_id() -> None:
+    backwards = dict(reversed(OPTIONS.items()))
+    assert Trial("reacher", "40 answers", 0, backwards).id == tiny_trial().id
+
+
+def test_whatever_changes_what_is_learnt_changes_the_id() -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"steps": 2304},
+        {"labels": 41},
+        {"ppo.gamma": 0.99},
+        {"reward.members": 1},
+        {"oracle.error_rate": 0.1},
+        {"queries.online": False},
+        {"feedback": "none"},
+        {"evaluation_episodes": 3},
+    ]
+    found = ids([tiny_trial(seed, **change) for change in changes for seed in (0, 1)])
+    assert len(set(found)) == 2 * len(changes)
+
+
+def test_the_baselines_id_knows_nothing_of_answers() -> None:
+    """So 350 and 700 answers are compared with one baseline, run once."""
+    few, many = (
+        tiny_trial(feedback="none", **{"labels": labels, "reward.members": n}) for labels, n in ((40, 1), (50, 3))
+    )
+    assert few.id == many.id
+
+
+def test_an_id_can_be_read_and_is_a_file_name() -> None:
+    assert re.fullmatch(r"reacher-synthetic-40-seed3-[0-9a-f]{8}", tiny_trial(3).id)
+    gymnasium_id = Trial("prefrl/Reacher-v0", "x", 0, {**OPTIONS, "feedback": "none"}).id
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", gymnasium_id)
+    assert gymnasium_id == tiny_trial(feedback="none").id, "one environment under both its names"
+
+
+def test_a_trials_command_line_is_the_same_run(tmp_path: Path) -> None:
+    for trial in quick(tiny_sweep()).trials + tiny_sweep().trials:
+        parsed = _parse(trial.arguments())
+        assert isinstance(parsed, TrainConfig)
+        assert asdict(parsed.resolved()) == asdict(trial.config)
+
+
+def test_an_option_that_does_not_exist_is_named() -> None:
+    with pytest.raises(UserError, match=r"no option 'ppo.gama'; .*--ppo.gama"):
+        _ = replace(tiny_trial(), options={"ppo.gama": 0.9}).id
+    with pytest.raises(UserError, match=r"reacher, 40 answers is no configuration of a run: labels: .*integer"):
+        _ = tiny_trial(labels="many").id
+
+
+# Sweeps.
+
+
+def test_trials_go_seed_after_seed_and_a_condition_has_the_last_word() -> None:
+    sweep = Sweep(
+        "Two tasks",
+        ("reacher", "hopper"),
+        {"few": {"labels": 50}, "many": {}},
+        (7, 8),
+        options={"labels": 60, "steps": 100_000},
+        task_options={"hopper": {"labels": 70}},
+    )
+    found = [(trial.seed, trial.task, trial.condition, trial.config.labels) for trial in sweep.trials]
+    assert found[:4] == [
+        (7, "reacher", "few", 50),
+        (7, "reacher", "many", 60),
+        (7, "hopper", "few", 50),
+        (7, "hopper", "many", 70),
+    ]
+    assert [each[0] for each in found] == [7] * 4 + [8] * 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seeds": ()}, "has no trials"),
+        ({"baseline": "PPO"}, "'PPO' is none of: 40 answers, true reward"),
+        ({"baseline": None, "drawings": ("profiles",)}, "name the sweep's baseline"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(tiny_sweep(), **changed)
+
+
+def test_quick_trials_are_tiny_and_still_differ() -> None:
+    sweep = tiny_sweep(conditions={"350": {"labels": 350}, "700": {}, "1400": {"labels": 1400}}, baseline=None)
+    sweep = replace(sweep, options={**sweep.options, "labels": 700, "steps": 2_000_000})
+    found = quick(sweep).trials
+    assert [trial.config.labels for trial in found] == [10, 20, 40]
+    assert all(trial.config.steps < 50_000 for trial in found)
+    assert len(set(ids(found))) == 3
+
+
+# Loading.
+
+
+def test_a_sweep_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_sweep(tmp_path, seeds=(4, 5))
+    by_path = load_sweep(str(folder / "experiments" / "tiny.py"))
+    monkeypatch.chdir(folder)
+    assert load_sweep("tiny") == by_path
+    assert by_path[0] == "tiny"
+    assert by_path[1].seeds == (4, 5)
+
+
+def test_a_sweeps_file_may_be_a_script_of_several_parts(tmp_path: Path) -> None:
+    """It imports what lies beside it, defines dataclasses, and does nothing of its `if __name__ ...`."""
+    (tmp_path / "beside.py").write_text("SEEDS = (6,)")
+    path = tmp_path / "script.py"
+    path.write_text(
+        """from __future__ import annotations
+from dataclasses import dataclass
+from beside import SEEDS
+from prefrl.sweep import Sweep
+
+@dataclass
+class Row:
+    steps: int
+
+SWEEP = Sweep("Script", ("reacher",), {"all": {"steps": Row(30_000).steps}}, SEEDS)
+if __name__ == "__main__":
+    raise SystemExit("was run")
+"""
+    )
+    assert load_sweep(str(path))[1].trials[0].seed == 6
+
+
+def test_a_name_that_is_no_sweep_is_answered_with_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no sweep experiments/figure9.py; there are none in experiments/ here"):
+        load_sweep("figure9")
+    write_sweep(tmp_path)
+    (tmp_path / "experiments" / "kill.py").write_text("print('no sweep')")
+    with pytest.raises(UserError, match=r"experiments/ has tiny; or give"):
+        load_sweep("figure9")
+    with pytest.raises(UserError, match=r"kill.py defines no SWEEP"):
+        load_sweep("kill")
+
+
+# Choosing.
+
+
+def test_only_the_named_trials_are_chosen() -> None:
+    sweep = tiny_sweep(tasks=("reacher", "hopper"), seeds=(0, 1, 2), options={"steps": 100_000})
+    found = chosen(sweep, SweepOptions("x", tasks=("hopper",), conditions=("true reward",), seeds=(2, 0)))
+    assert [(trial.task, trial.condition, trial.seed) for trial in found] == [
+        ("hopper", "true reward", 0),
+        ("hopper", "true reward", 2),
+    ]
+    with pytest.raises(UserError, match=r"no trial has the condition '40'; there are 40 answers, true reward"):
+        chosen(sweep, SweepOptions("x", conditions=("40",)))
+    with pytest.raises(UserError, match=r"no trial has the seed 9; there are 0, 1, 2"):
+        chosen(sweep, SweepOptions("x", seeds=(9,)))
+
+
+@pytest.mark.parametrize("parts", range(1, 12))
+def test_the_parts_of_a_sweep_are_all_of_it_and_no_run_is_in_two(parts: int) -> None:
+    """Though some of its trials are one run."""
+    sweep = tiny_sweep(
+        conditions={"few": {}, "none": {"feedback": "none"}, "again": {}}, seeds=(0, 1, 2), baseline=None
+    )
+    found = [chosen(sweep, SweepOptions("x", part=f"{i}/{parts}")) for i in range(1, parts + 1)]
+    names = [(trial.condition, trial.seed) for part in found for trial in part]
+    assert sorted(names) == sorted(itertools.product(sweep.conditions, sweep.seeds))
+    runs = [set(ids(part)) for part in found]
+    assert sum(len(each) for each in runs) == len(set.union(*runs)) == 6
+    assert max(len(each) for each in runs) - min(len(each) for each in runs) <= 1
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "4", "a/b", "1/0", "-1/4", "1/4/2"])
+def test_a_part_that_there_is_not_is_refused(part: str) -> None:
+    with pytest.raises(UserError, match=f"--part {part}; (give I/N|parts count from 1)"):
+        chosen(tiny_sweep(), SweepOptions("x", part=part))

@@ -1,0 +1,94 @@
+"""The same trials on a Ray cluster of two nodes, all on this machine; one of them is lost in the middle."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_sweep_pool import reached
+from tiny_runs import assert_same
+from tiny_sweeps import LONG, PATIENCE, tiny_trial, uninterrupted, wait_for
+
+ray = pytest.importorskip("ray", reason="Ray is not installed; make setup brings it")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from prefrl.errors import UserError  # noqa: E402
+from prefrl.run import Stopped  # noqa: E402
+from prefrl.sweep.live_table import PlainLines  # noqa: E402
+from prefrl.sweep.ray_engine import RayEngine  # noqa: E402
+from prefrl.sweep.running import Sweeping, Tally  # noqa: E402
+from prefrl.sweep.trial_process import log_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Its head runs no trials; nodes are added by the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # by default 15: beside other tests its trials would hardly move
+        paths = [*sys.path, os.environ.get("PYTHONPATH", "")]  # the nodes import prefrl from where the tests do
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        RayEngine(made.address)  # connects this process by the head, which is there to stay
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+def test_a_trial_whose_node_is_lost_goes_on_on_another_to_the_same_end(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial, tallies = tiny_trial(steps=LONG), list[Tally]()
+    lost = cluster.add_node(num_cpus=1)
+    engine = RayEngine(cluster.address)
+    assert engine.slots == 1
+    sweeping = threading.Thread(
+        target=lambda: tallies.append(Sweeping([trial], tmp_path, engine, PlainLines()).run()), daemon=True
+    )
+    sweeping.start()
+    wait_for(lambda: reached(tmp_path / trial.id), "a checkpoint")
+    cluster.add_node(num_cpus=1)
+    cluster.remove_node(lost, allow_graceful=False)
+    assert reached(tmp_path / trial.id) < LONG, "it was to be lost in the middle"
+    sweeping.join(PATIENCE)
+    assert [tally.done for tally in tallies] == [{trial.id}]
+    assert re.search(r"killed .* lost with its node or worker \(.*\); again .* retry 1 of 2", capsys.readouterr().out)
+    log = log_of(tmp_path, trial.id).read_text()
+    assert log.count("  begins ") == log.count("  goes on at ") == 1, log
+    assert_same(tmp_path / trial.id, uninterrupted(trial, tmp_path / "whole"))
+
+
+def test_a_sweep_on_a_cluster_that_is_asked_to_stop_saves_its_trials(cluster: Any, tmp_path: Path) -> None:
+    """On the node that the test before has left."""
+    trial = tiny_trial(steps=100 * LONG)
+
+    def stop() -> None:
+        wait_for(lambda: reached(tmp_path / trial.id), "a checkpoint")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(Stopped, match="the same command continues"):
+        Sweeping([trial], tmp_path, RayEngine(cluster.address), PlainLines()).run()
+    stopping.join(PATIENCE)
+    assert re.search(r"stopped at \d+ of \d+ steps; saved in", log_of(tmp_path, trial.id).read_text())
+
+
+def test_a_cluster_has_room_by_cores_and_by_named_resources(cluster: Any) -> None:
+    cluster.add_node(num_cpus=7, resources={"scratch": 3})
+    wait_for(lambda: ray.cluster_resources().get("scratch"), "the node")
+    cores = int(ray.cluster_resources()["CPU"])
+    assert RayEngine(cluster.address).slots == cores
+    assert RayEngine(cluster.address, threads=2).slots == cores // 2
+    assert RayEngine(cluster.address, workers=1).slots == 1
+    assert RayEngine(cluster.address, resources=("scratch=1.5",)).slots == 2
+    with pytest.raises(UserError, match="--resources scratch; give NAME=AMOUNT"):
+        RayEngine(cluster.address, resources=("scratch",))
