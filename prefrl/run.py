@@ -40,7 +40,7 @@ log = logging.getLogger("prefrl")
 MILESTONES = (25, 50, 75)  # per cent of the run: a short evaluation and a video
 PEOPLES_MILESTONES = (10, 25, 40, 50, 60, 75, 90)  # people see on the page what comes of their answers
 MILESTONE_EPISODES = 4
-CHECKPOINT_FORMAT = 3  # changes with what PreferenceLoop.state holds
+CHECKPOINT_FORMAT = 4  # changes with what PreferenceLoop.state holds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -267,6 +267,7 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"reward__label_buffer": 30},
         {"oracle": OracleOptions(error_rate=0.3, equal_within=0.5)},
         {"ppo__normalise_returns": False},
+        {"ppo__centre_rewards": False},
     ],
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()),
 )
@@ -291,6 +292,7 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     if not options.get("reward__bootstrap", True):
         assert comparisons.copies.max() == 1
     assert ("returns" in loop.agent.state()) == options.get("ppo__normalise_returns", True)
+    assert ("centre" in loop.agent.state()) == options.get("ppo__centre_rewards", True)
     if not options.get("reward__hold_out", True):
         assert (comparisons.copies[:, :80] > 0).all()
     if not options.get("reward__adaptive_l2", True):
