@@ -311,6 +311,9 @@ class _Run:
                 self.directory.set_status("running", self.env_steps)
             metrics = {"seconds": time.perf_counter() - self._began, **report.metrics}
             self._metrics.write(report.env_steps, metrics)
+            if report.calibration is not None:
+                measured = {"env_steps": report.env_steps, **report.calibration.as_json()}
+                write_json(self.path / "calibration.json", measured)
             if not np.isnan(metrics["true_return"]):
                 self._last_return = metrics["true_return"]
             self._on_progress(
