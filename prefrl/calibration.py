@@ -35,6 +35,14 @@ class Bin:
     predictions: int  # of one member about one answer each
     answers: int  # different ones among them
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share, by the number of different answers."""
+        n, z = self.answers, 1.96
+        middle = (self.preferred + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * math.sqrt(self.preferred * (1 - self.preferred) / n + z**2 / (4 * n**2))
+        return middle - half, middle + half
+
 
 @dataclass(frozen=True)
 class Calibration:
