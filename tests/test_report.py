@@ -224,7 +224,6 @@ def test_an_alarm_stands_at_the_top_of_the_page_and_in_a_comparison(tmp_path: Pa
         assert words.index(f"Alarm: {alarm.sentence}.") < words.index("Final evaluation")
         assert words.count(alarm.sentence) == 2, "at the top and in its section"
     assert f"reward hacking {len(found)} alarm" in words
-    assert "need not be what people were asked" not in words
     other = Page(build_report(healthy)).words
     assert "Alarm:" not in other
     assert "reward hacking no alarm" in other
@@ -234,10 +233,21 @@ def test_an_alarm_stands_at_the_top_of_the_page_and_in_a_comparison(tmp_path: Pa
     assert "Alarm, healthy" not in both
 
 
-def test_where_people_answered_the_true_return_is_not_taken_for_their_wish(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", rows=0, feedback="people")
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"feedback": "people"}, True),
+        ({"options": {"oracle": {"score": "judge"}}}, True),
+        ({"options": {"oracle": {"score": "reward"}}}, False),
+        ({"options": {"oracle": "damaged"}}, False),
+    ],
+)
+def test_where_others_than_the_reward_answered_it_is_not_taken_for_their_wish(
+    tmp_path: Path, config: dict[str, Any], said: bool
+) -> None:
+    run = write_run(tmp_path / "run", rows=0, **config)
     write_metrics(run, **hacked())
-    assert "need not be what people were asked to prefer" in Page(build_report(run)).words
+    assert ("need not be what the answers prefer" in Page(build_report(run)).words) == said
 
 
 def test_a_run_of_a_few_iterations_is_too_short_for_alarms(tmp_path: Path) -> None:

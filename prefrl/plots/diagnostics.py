@@ -85,6 +85,7 @@ def trust_curves(metrics: Metrics) -> Figure:
     calibration.set_ylabel("calibration\nerror")
     add_line(sureness, steps, _column(metrics, "held_out/confidence"), "probability given", 0)
     add_line(sureness, steps, _column(metrics, "held_out/accuracy"), "share right", 1)
+    sureness.set_ylim(0.35, 1.02)
     sureness.set_ylabel("held-out answers")
     for axes in (spread, calibration):
         axes.set_ylim(bottom=0)

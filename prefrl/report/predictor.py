@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,19 @@ def _verdict(run: Run) -> list[str]:
             "held-out answers, falls."
         ]
     sentences = [f"{alarm.sentence}." for alarm in run.alarms]
-    if run.feedback == "people" and any(alarm.kind == "true return" for alarm in run.alarms):
+    if _asked_for_something_else(run) and any(alarm.kind == "true return" for alarm in run.alarms):
         sentences.append(
-            "The true return is the environment's own, which need not be what people were asked to prefer: look at the "
-            "videos."
+            "The true return is the environment's own, which need not be what the answers prefer: look at the videos, "
+            "and at the measures of success."
         )
     return sentences
+
+
+def _asked_for_something_else(run: Run) -> bool:
+    """People, and the judge of a novel behaviour, go by what they see and not by the environment's reward."""
+    oracle = (run.config.get("options") or {}).get("oracle")
+    judge = isinstance(oracle, Mapping) and oracle.get("score") == "judge"
+    return run.feedback == "people" or judge
 
 
 def _diagnosis(metrics: Metrics, calibration: Calibration | None) -> list[str]:
@@ -147,7 +155,7 @@ def _calibration_in_words(calibration: Calibration) -> str:
 
 
 def _table(calibration: Calibration) -> dict[str, Any]:
-    titles = ("predicted, left preferred", "on average", "preferred by the answers", "predictions", "answers")
+    titles = ("probability of left", "its mean", "left preferred", "predictions", "answers")
     return {
         "columns": [{"title": title, "number": True} for title in titles],
         "rows": [
