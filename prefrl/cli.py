@@ -20,6 +20,7 @@ from rich.table import Table
 from prefrl import run
 from prefrl.agreement import CompareOptions, compare
 from prefrl.agreement.terminal import print_results
+from prefrl.alarms import reward_alarms
 from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
@@ -28,6 +29,7 @@ from prefrl.dataset import Dataset, export_dataset, import_dataset
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.labelling.label import LabelOptions, label
+from prefrl.plots import read_metrics
 from prefrl.report import build_report, compare_report
 from prefrl.run_directory import read_json
 from prefrl.tasks import TASKS
@@ -243,6 +245,8 @@ def _print_result(path: Path) -> None:
     for name, values in evaluation["measures"].items():
         print(f", {name} {values['mean']:.2f}", end="")
     print(f"; mean over {evaluation['episodes']} episodes")
+    for alarm in reward_alarms(read_metrics(path / "metrics.csv")):
+        print(f"alarm: {alarm.sentence}")
     print(f"report: {path / 'report.html'}")
 
 

@@ -5,15 +5,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from scipy import stats
 
 from prefrl import plots
+from prefrl.calibration import calibrate
 from prefrl.errors import UserError
 from prefrl.plots import Metrics
 
 DRAWINGS = (
     plots.reward_diagnostics,
+    plots.trust_curves,
     plots.return_comparison,
     plots.fit_curves,
     plots.label_curve,
@@ -27,6 +30,7 @@ COLUMNS = (
     *("true_return", "predicted_return", "steps_per_second", "measure/turns"),
     *("reward/mean", "reward/std", "reward/correlation", "labels/wanted", "labels/asked", "labels/answered"),
     *("fit/train_loss", "fit/validation_loss", "fit/l2", "fit/accuracy"),
+    *("reward/spread_ratio", "held_out/calibration_error", "held_out/accuracy", "held_out/confidence"),
     *("share/simulate", "share/ppo", "ppo/approx_kl", "ppo/entropy", "ppo/value_loss"),
 )
 
@@ -173,3 +177,26 @@ def test_a_figure_is_saved_as_svg_and_png_and_alike_each_time(tmp_path: Path) ->
     assert svg.read_bytes() == again.read_bytes()
     with Image.open(png) as picture:
         assert picture.size[0] > 800
+
+
+def test_a_reliability_diagram_shows_each_bin_with_wilsons_interval() -> None:
+    rng = np.random.default_rng(0)
+    left = rng.random(300)
+    found = calibrate(left, (rng.random(300) < left).astype(float), np.arange(300))
+    assert found is not None
+    above, below = plots.reliability(found).axes
+    points = next(each for each in above.lines if each.get_marker() == "o")
+    np.testing.assert_allclose(np.asarray(points.get_xdata(), float), [each.predicted for each in found.bins])
+    np.testing.assert_allclose(np.asarray(points.get_ydata(), float), [each.preferred for each in found.bins])
+    lows, highs = (np.asarray(each.get_ydata(), float) for each in above.lines if each.get_marker() == "_")
+    for each, low, high in zip(found.bins, lows, highs, strict=True):
+        expected = stats.binomtest(round(each.preferred * each.answers), each.answers).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+    heights = [bar.get_height() for bar in below.patches if isinstance(bar, Rectangle)]
+    assert heights == [each.predictions for each in found.bins]
+
+
+def test_marked_stretches_are_shaded_in_both_panels() -> None:
+    marked = plots.return_comparison(some_metrics(), [(1e4, 3e4), (5e4, 6e4)])
+    assert [len(axes.patches) for axes in marked.axes] == [2, 2]
+    assert [len(axes.patches) for axes in plots.return_comparison(some_metrics()).axes] == [0, 0]

@@ -12,9 +12,11 @@ from prefrl.plots.diagnostics import (
     measure_curves,
     measure_label,
     ppo_curves,
+    reliability,
     return_comparison,
     reward_diagnostics,
     stage_shares,
+    trust_curves,
 )
 from prefrl.plots.labellers import Estimate, Panel, choice_shares, estimate_lines, estimate_rows
 from prefrl.plots.learning import Curve, curve, curve_over_seeds, draw_curves, learning_curves
@@ -46,10 +48,12 @@ __all__ = [
     "measured",
     "ppo_curves",
     "read_metrics",
+    "reliability",
     "return_comparison",
     "reward_diagnostics",
     "save",
     "stage_shares",
     "styled",
     "to_svg",
+    "trust_curves",
 ]

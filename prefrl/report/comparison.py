@@ -34,7 +34,10 @@ def compare_report(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
         "comparison.html.j2",
         title=f"{len(runs)} runs of {of_what}",
         lead="Runs whose options differ in the seed alone are one line, their mean; the band spans lowest to highest.",
-        notices=[f"{run.name}: {problem}" for run in runs for problem in run.problems],
+        notices=[
+            *(f"{run.name}: {problem}" for run in runs for problem in run.problems),
+            *(f"Alarm, {run.name}: {alarm.sentence}." for run in runs for alarm in run.alarms),
+        ],
         learning=overlaid(runs, Drawer()),
         runs=runs_table(runs),
     )
@@ -54,7 +57,7 @@ def runs_table(runs: Sequence[Run]) -> dict[str, Any]:
     columns = [{"title": title, "number": False} for title in ("run", "task", "learnt from")]
     columns += [{"title": title, "number": True} for title in ("seed", *returns)]
     columns += [{"title": "state", "number": False}]
-    columns += [{"title": title, "number": True} for title in ("steps", "answers", "wall time", "steps/s")]
+    columns += [{"title": title, "number": True} for title in ("steps", "answers", "alarms", "wall time", "steps/s")]
     return {"columns": columns, "rows": [_comparison_row(run, measures) for run in runs]}
 
 
@@ -100,6 +103,7 @@ def _comparison_row(run: Run, measures: Sequence[str]) -> list[str]:
         run.state,
         number(run.env_steps),
         number(last_value(run.metrics, "labels/answered")),
+        str(len(run.alarms)) if measured(run.metrics, "predicted_return") else "–",
         duration(run.seconds),
         number(run.speed),
     ]

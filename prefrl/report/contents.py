@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prefrl.alarms import Alarm, reward_alarms
+from prefrl.calibration import Calibration
 from prefrl.errors import UserError
 from prefrl.plots import Metrics, last_value, read_metrics
 from prefrl.run_directory import read_json
@@ -21,6 +24,7 @@ class Run:
     status: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     metrics: Metrics
+    calibration: Calibration | None = None
     problems: Sequence[str] = field(default_factory=list)  # sentences on files that could not be read
 
     @property
@@ -69,6 +73,11 @@ class Run:
         """Environment steps per second of wall time, NaN when unknown."""
         return self.env_steps / self.seconds if self.seconds > 0 else float("nan")
 
+    @cached_property
+    def alarms(self) -> list[Alarm]:
+        """Signs that the policy exploits the predictor."""
+        return reward_alarms(self.metrics)
+
     @property
     def condition(self) -> str:
         """What the run learnt from, in a few words."""
@@ -99,11 +108,15 @@ def load_run(run_dir: str | Path) -> Run:
             problems.append(f"{name} could not be read: {error}")
             return {}
 
+    def read_calibration(path: Path) -> dict[str, Any]:
+        return {"calibration": Calibration.from_json(read_json(path), path)}
+
     return Run(
         path=path,
         config=read("config.json", read_json),
         status=read("status.json", read_json),
         evaluation=read("evaluation.json", read_json),
         metrics=read("metrics.csv", read_metrics),
+        calibration=read("calibration.json", read_calibration).get("calibration"),
         problems=problems,
     )
