@@ -31,6 +31,10 @@ EVENTS = "events.out.tfevents."  # how TensorBoard's files begin
 VERSIONED = ("prefrl", "gymnasium", "mujoco", "numpy", "stable-baselines3", "torch")
 
 
+class RunInUse(UserError):
+    """Another process is running it."""
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write by atomic rename, so that a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
@@ -122,7 +126,7 @@ def _take_lock(path: Path) -> TextIO:
     """The folder's lock, held until the file is closed or this process ends, however it ends.
 
     Raises:
-        UserError: another process has it.
+        RunInUse: another process has it.
     """
     file = os.fdopen(os.open(path / "lock", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "a+")
     try:
@@ -131,7 +135,7 @@ def _take_lock(path: Path) -> TextIO:
         file.seek(0)
         owner = file.read().strip() or "another process"
         file.close()
-        raise UserError(f"{path} is being run by {owner}; stop that one first") from error
+        raise RunInUse(f"{path} is being run by {owner}; stop that one first") from error
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
