@@ -29,6 +29,7 @@ from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.labelling.label import LabelOptions, label
 from prefrl.report import build_report, compare_report
+from prefrl.report.sweep_page import build_sweep_report
 from prefrl.run_directory import read_json
 from prefrl.tasks import TASKS
 from prefrl.watching import watch
@@ -67,10 +68,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Report:
-    """Write RUN/report.html again; of several runs, one page that compares them."""
+    """Write RUN/report.html again; of several runs, one page that compares them; of a sweep, its page and figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs"""
+    """folders of runs, or one with a sweep's results, such as experiments/results/figure2"""
     out: Path = Path("comparison.html")
     """page to write when there are several runs"""
     trust: bool = False
@@ -193,10 +194,7 @@ def _run(command: object) -> int:
         if video is not None:
             print(video)
     elif isinstance(command, Report):
-        if not command.runs:
-            raise UserError("no run given; name one or more run folders")
-        one = len(command.runs) == 1
-        print(build_report(command.runs[0], command.trust) if one else compare_report(command.runs, command.out))
+        print(_report(command))
     elif isinstance(command, LabelOptions):
         label(command, lambda address: print(_invitation(address), flush=True))
     elif isinstance(command, AnswerOptions):
@@ -231,6 +229,15 @@ def _resume(command: Resume) -> None:
     with _progress(config, max(reached, default=0)) as shown:
         path = run.resume(command.run, command.steps, shown.update, shown.page, command.trust)
     _print_result(path)
+
+
+def _report(command: Report) -> Path:
+    if not command.runs:
+        raise UserError("no run given; name one or more run folders")
+    if len(command.runs) > 1:
+        return compare_report(command.runs, command.out)
+    folder = command.runs[0]
+    return build_sweep_report(folder) if (folder / "sweep.json").exists() else build_report(folder, command.trust)
 
 
 def _progress(config: TrainConfig, begun_at: int) -> _LiveProgress | _PlainProgress:

@@ -44,5 +44,5 @@ FIGURE_5 = _by_task(
 
 
 def final_return(task: str, labels: int) -> float | None:
-    """Figure 2's value for a task and a number of synthetic labels, 0 for RL on the true reward; None if it has none."""
+    """Figure 2's value for a task and a number of synthetic labels, 0 for RL on the true reward; None without."""
     return FIGURE_2.get(task, {}).get(f"{labels} answers" if labels else TRUE_REWARD)
