@@ -17,6 +17,7 @@ from prefrl.plots.labellers import Estimate
 from prefrl.plots.style import say_empty, styled, tint
 
 COLOUR = "#0072B2"
+BESIDE = 1.09  # times the answers, where each seed stands free of its interval's line
 DOTTED = (0, (1, 1.5))
 
 
@@ -41,7 +42,8 @@ def answers_panels(tasks: Sequence[TaskAnswers]) -> Figure:
         axes.set_xscale("log")
         if panel.baseline is not None:
             _baseline(axes, panel)
-        axes.plot(*_columns(panel.runs), marker="o", markersize=2.5, linestyle="", color=tint(COLOUR, 0.5))
+        beside = [(BESIDE * answers, value) for answers, value in panel.runs]
+        axes.plot(*_columns(beside), marker="o", markersize=2.5, linestyle="", color=tint(COLOUR, 0.5))
         axes.plot(*_columns(panel.paper), marker="D", markersize=4.5, linestyle="", color=GREY, markerfacecolor="white")
         low, high = limits(line.get_ydata() for line in axes.lines)
         _intervals(axes, panel.means, (low, high))

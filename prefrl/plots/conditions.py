@@ -60,7 +60,7 @@ def grid(
         beside: room for what stands at the left of them, in inches.
         sharey: one vertical axis for all.
     """
-    columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3, 9: 3}.get(count, 4)
+    columns = {5: 3, 6: 3, 9: 3}.get(count, min(count, 4))
     rows = -(-count // columns)
     figure = Figure(figsize=(beside + panel[0] * columns, 0.8 + panel[1] * rows))
     panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey)

@@ -36,7 +36,7 @@ def build_sweep_report(folder: Path) -> Path:
             plots.save(each.figure, folder / each.name)
         except OSError as error:
             raise UserError(f"can't write {folder / each.name}: {error.strerror}") from error
-        drawn.append(draw(each.title, each.figure, each.caption))
+        drawn.append({"drawing": draw(each.title, each.figure, each.caption), "inches": each.figure.get_figwidth()})
         pictures.append(f"![{each.title}]({each.name}.svg)\n\n{each.caption}")
     content = _content(scores)
     write_page(folder / "results.csv", tables.trials_csv(scores))
@@ -149,9 +149,10 @@ def _distinct(texts: Sequence[str]) -> str:
 def _markdown(content: dict[str, Any], pictures: Sequence[str]) -> str:
     parts = [f"# {content['title']}", f"{content['lead']}."]
     parts += [f"**{notice}**" for notice in content["notices"]]
-    for section in content["sections"]:
+    for i, section in enumerate(content["sections"]):
         parts += [f"## {section['title']}", tables.markdown(section["table"]), *section["about"]]
-    parts += ["## Figures", *pictures]
+        if i == 0:
+            parts += ["## Figures", *pictures]
     if content["notes"]:
         parts += ["## Notes", "\n".join(f"- **{task}**: {note}" for task, note in content["notes"])]
     if content["missing"]:

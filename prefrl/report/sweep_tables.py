@@ -47,7 +47,8 @@ def return_table(scores: SweepScores) -> Table:
     rows = []
     for task in scores.tasks:
         random = scores.results.random_returns.get(task, math.nan)
-        rows.append([task, number(random), *(_return(scores, task, name) for name in scores.conditions)])
+        cells = [_return(scores, task, name) for name in scores.conditions]
+        rows.append([task, _rounded(random, _digits(random)), *cells])
     return _table("task", "random", *scores.conditions, rows=rows) | {"stacked": True}
 
 
@@ -137,8 +138,7 @@ def _table(first: str, *titles: str, rows: list[list[str]]) -> Table:
 
 def _return(scores: SweepScores, task: str, condition: str) -> str:
     mean, paper = scores.mean(task, condition), scores.results.sweep.paper.get(task, {}).get(condition)
-    largest = max((abs(each) for each in (mean.value, paper or 0.0) if math.isfinite(each)), default=0.0)
-    digits = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    digits = _digits(mean.value, paper or 0.0)
     lines = [_rounded(mean.value, digits)]
     if math.isfinite(mean.low + mean.high):
         lines.append(f"{_rounded(mean.low, digits)} to {_rounded(mean.high, digits)}")
@@ -160,6 +160,12 @@ def _score(estimate: Estimate) -> str:
         return "–"
     ends = "" if math.isnan(estimate.low) else f" ({_rounded(estimate.low)} to {_rounded(estimate.high)})"
     return f"{_rounded(estimate.value)}{ends}"
+
+
+def _digits(*returns: float) -> int:
+    """After the point, of returns that stand together: three that count."""
+    largest = max((abs(each) for each in returns if math.isfinite(each)), default=0.0)
+    return 0 if largest >= 100 else 1 if largest >= 10 else 2
 
 
 def _rounded(value: float, digits: int = 2) -> str:
