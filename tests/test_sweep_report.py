@@ -89,6 +89,9 @@ def test_every_run_its_alarms_and_what_is_missing_are_listed(
         value = f"{each.true_return:,.{digits}f}".replace("-", "−")
         alarm = " the predictor guesses" if each.alarms else ""
         assert re.search(rf"{each.task} {each.condition} {each.seed} {value} ± 1 .*?10\.0{alarm}", words)
+    alarmed = sum(bool(each.alarms) for each in incomplete.outcomes)
+    assert alarmed == words.count("the predictor guesses") == 2
+    assert f"{alarmed} of 9 runs raised an alarm" in words
     assert "9 of 12 trials are finished" in words
     assert "reacher, true reward, seed 1" in words
     assert "reacher, 350 answers, seed 0" in words

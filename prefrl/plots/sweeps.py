@@ -25,6 +25,7 @@ class TaskCurves:
     task: str
     curves: Sequence[Curve]
     paper: Mapping[str, float] = field(default_factory=dict)  # final true return by condition
+    steps: float = 0.0  # of the runs; a curve's last point may lie before
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def _frame_curves(axes: Axes, panel: TaskCurves) -> None:
     low, high = limits([*(curve.values for curve in panel.curves), list(panel.paper.values())])
     axes.set_ylim(low, high)
     few_ticks(axes.yaxis)
-    last = max((float(curve.env_steps[-1]) for curve in panel.curves if len(curve.env_steps)), default=1.0)
-    axes.set_xlim(0, last)
+    ends = [float(curve.env_steps[-1]) for curve in panel.curves if len(curve.env_steps)]
+    axes.set_xlim(0, max([panel.steps, *ends]) or 1.0)
     few_ticks(axes.xaxis, 4)
     if not panel.curves:
         say_empty(axes)

@@ -110,7 +110,8 @@ def _task_curves(scores: SweepScores, task: str) -> TaskCurves:
         runs = [run for run in runs if measured(run, "true_return")]
         if runs:
             curves.append(plots.curve_over_seeds(name, runs, band="interval"))
-    return TaskCurves(task, curves, scores.results.sweep.paper.get(task, {}))
+    steps = max((each.steps for each in scores.results.outcomes if each.task == task), default=0)
+    return TaskCurves(task, curves, scores.results.sweep.paper.get(task, {}), steps)
 
 
 def _task_finals(scores: SweepScores, task: str) -> TaskFinals:

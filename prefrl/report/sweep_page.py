@@ -101,7 +101,8 @@ def _about_aggregates(baseline: str) -> list[str]:
         f"In brackets, 95 % intervals: percentiles of {RESAMPLES:,} resamples of the seeds within each task. Those of "
         f"{baseline} are resampled too, so that the intervals hold how uncertain the scale is; of {baseline} itself, "
         "score and scale are drawn together. They are about other seeds, not about other tasks; they count the random "
-        "policy's return as exact; and of few seeds they are rather too narrow.",
+        "policy's return as exact; of few seeds they are rather too narrow, and a task with one seed adds nothing to "
+        f"them. A resample in which {baseline} is no better than random on some task has no score, and is left out.",
         f"Tasks: on how many the condition's mean is at or above that of {baseline}, or at least inside its 95 % t "
         "interval. With three seeds that interval is wide, 2.5 standard deviations to either side, and so the first "
         "count is kind; the second is not.",
