@@ -11,7 +11,6 @@ from prefrl.errors import UserError
 from prefrl.plots import last_value, measured
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
-from prefrl.report.paper import paper_markers
 
 SEED_OPTIONS = {"seed", "run_dir", "threads", "video", "evaluation_episodes"}  # change nothing that is learnt
 
@@ -67,7 +66,7 @@ def _comparison(task: str, runs: Sequence[Run], draw: Drawer) -> list[Drawing]:
     for label, group in _groups([run for run in runs if measured(run.metrics, "true_return")]).items():
         seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
         curves.append(plots.curve_over_seeds(label + seeds, [run.metrics for run in group]))
-        markers |= paper_markers(group[0])
+        markers |= group[0].paper_markers
     if not curves:
         return []
     caption = "Return under the task's true reward."

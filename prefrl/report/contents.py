@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prefrl import paper
 from prefrl.alarms import Alarm, reward_alarms
 from prefrl.calibration import Calibration
 from prefrl.errors import UserError
@@ -84,6 +85,13 @@ class Run:
         if self.feedback == "none":
             return "true reward"
         return f"{self.labels} {self.feedback or 'unknown'} answers"
+
+    @property
+    def paper_markers(self) -> dict[str, float]:
+        """The paper's value for the run's task and number of labels, by name; empty where it gives none."""
+        value = paper.final_return(self.task, self.labels) if self.feedback else None
+        source = f"{self.labels} labels" if self.labels else "RL on the true reward"
+        return {} if value is None else {f"paper, {source}": value}
 
 
 def load_run(run_dir: str | Path) -> Run:

@@ -17,7 +17,6 @@ from prefrl.plots import last_value, measured
 from prefrl.preferences import PreferenceStore
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
-from prefrl.report.paper import paper_markers
 from prefrl.report.predictor import alarms_in_short, predictor_section
 from prefrl.tasks import TASKS
 from prefrl.trust import wants_trust
@@ -175,11 +174,11 @@ def _no_metrics(run: Run) -> str:
 def _learning(run: Run, draw: Drawer) -> list[Drawing]:
     drawings = []
     if measured(run.metrics, "true_return"):
-        figure = plots.learning_curves([plots.curve("this run", run.metrics)], paper_markers(run))
+        figure = plots.learning_curves([plots.curve("this run", run.metrics)], run.paper_markers)
         caption = "Return under the task's true reward, of the episodes that ended in each iteration."
         if run.feedback != "none":
             caption += " The policy was not trained on it."
-        if paper_markers(run):
+        if run.paper_markers:
             caption += (
                 " The paper's value is read off its figure 2, after 20 million steps (2 million for pendulum) of TRPO."
             )
