@@ -11,6 +11,7 @@ import tyro
 
 from prefrl.config import Count
 from prefrl.errors import UserError
+from prefrl.report.sweep_page import build_sweep_report
 from prefrl.sweep.collecting import collect
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
@@ -174,4 +175,4 @@ def _publish(results: SweepResults, out: Path) -> None:
     write_results(results, out)
     if results.missing:
         print(f"{len(results.missing)} of {len(results.sweep.trials)} trials are not done yet")
-    print(f"{len(results.outcomes)} trials collected in {out}")
+    print(f"{len(results.outcomes)} trials collected: {build_sweep_report(out)}")
