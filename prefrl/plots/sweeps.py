@@ -53,9 +53,9 @@ def learning_panels(tasks: Sequence[TaskCurves], looks: Looks) -> Figure:
         axes.set_title(panel.task)
     figure.supxlabel("environment steps", fontsize="medium")
     figure.supylabel("true return", fontsize="medium")
-    drawn = {curve.label for panel in tasks for curve in panel.curves}
-    marked = any(name in panel.paper for panel in tasks for name in looks)
-    _legend(figure, looks, drawn, marked)
+    marked = {name for panel in tasks for name in panel.paper}
+    drawn = {curve.label for panel in tasks for curve in panel.curves} | marked
+    _legend(figure, looks, drawn, paper=bool(marked & looks.keys()))
     return figure
 
 
