@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,13 +11,12 @@ from typing import Annotated, Literal
 import tyro
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from prefrl import run
 from prefrl.agreement import CompareOptions, compare
 from prefrl.agreement.terminal import print_results
+from prefrl.alarms import reward_alarms
 from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
@@ -28,12 +25,14 @@ from prefrl.dataset import Dataset, export_dataset, import_dataset
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.labelling.label import LabelOptions, label
+from prefrl.plots import read_metrics
+from prefrl.progress import invitation, shown_progress
 from prefrl.report import build_report, compare_report
+from prefrl.report.sweep_page import build_sweep_report
 from prefrl.run_directory import read_json
+from prefrl.sweep.command import SweepOptions, sweep
 from prefrl.tasks import TASKS
 from prefrl.watching import watch
-
-PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Report:
-    """Write RUN/report.html again; of several runs, one page that compares them."""
+    """Write RUN/report.html again; of several runs, one page that compares them; of a sweep, its page and figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs"""
+    """folders of runs, or one with a sweep's results, such as experiments/results/figure2"""
     out: Path = Path("comparison.html")
     """page to write when there are several runs"""
     trust: bool = False
@@ -114,6 +113,7 @@ Command = (
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[SweepOptions, tyro.conf.subcommand("sweep")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BenchOptions, tyro.conf.subcommand("bench")]
 )
@@ -193,12 +193,9 @@ def _run(command: object) -> int:
         if video is not None:
             print(video)
     elif isinstance(command, Report):
-        if not command.runs:
-            raise UserError("no run given; name one or more run folders")
-        one = len(command.runs) == 1
-        print(build_report(command.runs[0], command.trust) if one else compare_report(command.runs, command.out))
+        print(_report(command))
     elif isinstance(command, LabelOptions):
-        label(command, lambda address: print(_invitation(address), flush=True))
+        label(command, lambda address: print(invitation(address), flush=True))
     elif isinstance(command, AnswerOptions):
         print(f"{command.store}: " + ", ".join(f"{count} {choice}" for choice, count in answer(command).most_common()))
     elif isinstance(command, CompareOptions):
@@ -209,6 +206,8 @@ def _run(command: object) -> int:
         _print_counts(command.out, export_dataset(command.run, command.out, command.trust))
     elif isinstance(command, Import):
         _print_counts(command.store, import_dataset(command.folder, command.store))
+    elif isinstance(command, SweepOptions):
+        return 0 if sweep(command) else 1
     elif isinstance(command, BenchOptions):
         bench(command)
     else:
@@ -219,7 +218,7 @@ def _run(command: object) -> int:
 def _train(config: TrainConfig) -> None:
     config = config.resolved()
     print(f"{config.task} in {config.run_dir}", flush=True)
-    with _progress(config, 0) as shown:
+    with shown_progress(config, 0) as shown:
         path = run.train(config, shown.update, shown.page)
     _print_result(path)
 
@@ -228,13 +227,18 @@ def _resume(command: Resume) -> None:
     config = run.configuration(command.run, command.steps, command.trust)
     print(f"{config.task} in {config.run_dir}", flush=True)
     reached = [int(path.name) for path in checkpoints(command.run / "checkpoint")]
-    with _progress(config, max(reached, default=0)) as shown:
+    with shown_progress(config, max(reached, default=0)) as shown:
         path = run.resume(command.run, command.steps, shown.update, shown.page, command.trust)
     _print_result(path)
 
 
-def _progress(config: TrainConfig, begun_at: int) -> _LiveProgress | _PlainProgress:
-    return _LiveProgress(config, begun_at) if sys.stdout.isatty() else _PlainProgress(config, begun_at)
+def _report(command: Report) -> Path:
+    if not command.runs:
+        raise UserError("no run given; name one or more run folders")
+    if len(command.runs) > 1:
+        return compare_report(command.runs, command.out)
+    folder = command.runs[0]
+    return build_sweep_report(folder) if (folder / "sweep.json").exists() else build_report(folder, command.trust)
 
 
 def _print_result(path: Path) -> None:
@@ -243,81 +247,9 @@ def _print_result(path: Path) -> None:
     for name, values in evaluation["measures"].items():
         print(f", {name} {values['mean']:.2f}", end="")
     print(f"; mean over {evaluation['episodes']} episodes")
+    for alarm in reward_alarms(read_metrics(path / "metrics.csv")):
+        print(f"alarm: {alarm.sentence}")
     print(f"report: {path / 'report.html'}")
-
-
-class _LiveProgress:
-    """A progress bar with steps, labels, true return, steps per second and time left."""
-
-    def __init__(self, config: TrainConfig, begun_at: int) -> None:
-        self._config, self._begun_at = config, begun_at
-        self._bar = Bar(BarColumn(bar_width=None), TextColumn("{task.fields[text]}"), expand=True)
-        self._task = self._bar.add_task(config.task, total=config.steps, text="starting")
-        self._began = time.monotonic()
-
-    def __enter__(self) -> _LiveProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def update(self, progress: run.Progress) -> None:
-        """Show the newest iteration."""
-        text = _line(self._config, progress, time.monotonic() - self._began, self._begun_at)
-        self._bar.update(self._task, completed=min(progress.env_steps, self._config.steps), text=text)
-
-    def page(self, address: str) -> None:
-        """Show where people label."""
-        self._bar.console.print(_invitation(address), soft_wrap=True, markup=False, highlight=False)
-
-
-class _PlainProgress:
-    """A line every ten seconds, for logs."""
-
-    def __init__(self, config: TrainConfig, begun_at: int) -> None:
-        self._config, self._begun_at = config, begun_at
-        self._began = time.monotonic()
-        self._last = -math.inf
-
-    def __enter__(self) -> _PlainProgress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, progress: run.Progress) -> None:
-        """Print the newest iteration, if it is time."""
-        now = time.monotonic()
-        if now - self._last >= PLAIN_LINE_SECONDS or progress.env_steps >= self._config.steps:
-            self._last = now
-            print(_line(self._config, progress, now - self._began, self._begun_at), flush=True)
-
-    def page(self, address: str) -> None:
-        """Print where people label."""
-        print(_invitation(address), flush=True)
-
-
-def _invitation(address: str) -> str:
-    return f"label at {address}"
-
-
-def _line(config: TrainConfig, progress: run.Progress, seconds: float, begun_at: int) -> str:
-    """One line on `seconds` of work that began at that many environment steps."""
-    if config.feedback == "people":  # how long they take to answer says nothing of the rest
-        seconds_per_step = 1 / max(progress.steps_per_second, 1)
-    else:
-        seconds_per_step = seconds / max(progress.env_steps - begun_at, 1)
-    left = seconds_per_step * max(config.steps - progress.env_steps, 0)
-    true_return = "-" if math.isnan(progress.true_return) else f"{progress.true_return:.0f}"
-    labels = f"{progress.labels}/{config.labels} labels  " if config.feedback != "none" else ""
-    steps = f"{progress.env_steps / 1e6:.2f}/{config.steps / 1e6:g}M"
-    if progress.unanswered:
-        return f"{steps}  {labels}waits for {progress.unanswered} answer{'s' * (progress.unanswered > 1)}"
-    return (
-        f"{steps}  {labels}return {true_return}  "
-        f"{progress.steps_per_second:,.0f}/s  {int(left) // 60}:{int(left) % 60:02d} left"
-    )
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

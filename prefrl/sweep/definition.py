@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -154,8 +156,8 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
         there = sorted(each.stem for each in Path("experiments").glob("*.py") if "SWEEP = " in each.read_text())
         known = f"experiments/ has {', '.join(there)}" if there else "there are none in experiments/ here"
         raise UserError(f"no sweep {path}; {known}; or give the path of a Python file that defines SWEEP")
-    found: dict[str, Any] = {"__name__": path.stem, "__file__": str(path.resolve())}
-    exec(compile(path.read_text(), str(path), "exec"), found)
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python PATH` does, for what the file imports
+    found = runpy.run_path(str(path), run_name=path.stem)
     if not isinstance(found.get("SWEEP"), Sweep):
         raise UserError(f"{path} defines no SWEEP = prefrl.sweep.Sweep(...)")
     return path.stem, found["SWEEP"]

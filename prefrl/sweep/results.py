@@ -36,9 +36,10 @@ class Outcome:
     versions: dict[str, str]
     steps: int
     labels: int  # answers it was given; 0 on the true reward
-    seconds: float  # of wall-clock time
+    seconds: float  # of wall-clock time at work, up to the last iteration
     evaluation: dict[str, Any]  # as in evaluation.json
-    curve: dict[str, list[float]]  # env_steps, and columns of metrics.csv averaged over hundredths of the run
+    # env_steps, and columns of metrics.csv averaged over hundredths of the run; None where nothing was measured
+    curve: dict[str, list[float | None]]
     alarms: list[str]  # what the reward's diagnostics warned of, a line each
 
     @property
@@ -84,8 +85,8 @@ def write_results(results: SweepResults, folder: Path) -> None:
         "sweep": asdict(results.sweep),
         "random_returns": dict(results.random_returns),
     }
-    (folder / "sweep.json").write_text(json.dumps(about, indent=2) + "\n")
-    lines = [json.dumps(asdict(each)) for each in results.outcomes]
+    (folder / "sweep.json").write_text(json.dumps(about, indent=2, allow_nan=False) + "\n")
+    lines = [json.dumps(asdict(each), allow_nan=False) for each in results.outcomes]
     (folder / "trials.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 

@@ -1,0 +1,145 @@
+"""Run directories -> what is kept of a sweep's finished trials. See results.py for how it is written."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from prefrl.alarms import reward_alarms
+from prefrl.environments import EnvironmentSpec
+from prefrl.errors import UserError
+from prefrl.evaluation import evaluate
+from prefrl.plots import Metrics, read_metrics
+from prefrl.run_directory import read_json
+from prefrl.sweep.definition import Sweep, Trial
+from prefrl.sweep.results import Outcome, SweepResults, read_results
+from prefrl.sweep.trial_state import is_done, refuse_other_options
+
+CURVE = ("true_return", "predicted_return", "reward/correlation", "fit/accuracy")  # columns of metrics.csv
+CURVE_POINTS = 100  # each the mean over a hundredth of the run
+RANDOM_EPISODES = 20
+RANDOM_SEED = 2_000_000  # of the actions and the start states, apart from those of training and evaluation
+
+
+def collect(name: str, sweep: Sweep, root: Path, out: Path) -> SweepResults:
+    """The outcomes of all of a sweep's trials that are done.
+
+    A trial that is not done here keeps what `out` says of it already: it may have run on another machine.
+
+    Args:
+        name: of the sweep.
+        root: where the run directories are.
+        out: folder of what was collected before, which may not exist.
+
+    Raises:
+        UserError: nothing is done, a run directory was made with other options, or `out` is damaged.
+    """
+    before = read_results(out) if (out / "sweep.json").exists() else None
+    kept = {(each.id, each.condition): each for each in before.outcomes} if before else {}
+    outcomes: list[Outcome] = []
+    for trial in sweep.trials:
+        if is_done(root / trial.id):
+            refuse_other_options(root / trial.id, trial.learnt_from)
+            outcomes.append(outcome_of(trial, root / trial.id))
+        elif (trial.id, trial.condition) in kept:
+            outcomes.append(kept[trial.id, trial.condition])
+    if not outcomes:
+        raise UserError(f"no trial of {name} is done in {root}; run prefrl sweep without --collect first")
+    known = before.random_returns if before else {}
+    tasks = dict.fromkeys(each.task for each in outcomes)
+    random = {task: known[task] if task in known else random_return(_environment(sweep, task)) for task in tasks}
+    return SweepResults(name, sweep, tuple(outcomes), random)
+
+
+def outcome_of(trial: Trial, directory: Path) -> Outcome:
+    """What a finished run directory says.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    config, status = read_json(directory / "config.json"), read_json(directory / "status.json")
+    metrics = read_metrics(directory / "metrics.csv")
+    began, ended = (datetime.fromisoformat(text) for text in (config["started_at"], status["updated_at"]))
+    return Outcome(
+        id=trial.id,
+        task=trial.task,
+        condition=trial.condition,
+        seed=trial.seed,
+        command=shlex.join(["prefrl", *trial.arguments(), "--threads", str(config["options"]["threads"])]),
+        date=config["started_at"],
+        git_revision=config["git_revision"],
+        machine=config["machine"],
+        versions=config["versions"],
+        steps=config["steps"],
+        labels=config["labels"],
+        seconds=_seconds(metrics, (ended - began).total_seconds()),
+        evaluation=without_nan(read_json(directory / "evaluation.json")),
+        curve=curve_of(metrics),
+        alarms=[alarm.sentence for alarm in reward_alarms(metrics)],
+    )
+
+
+def curve_of(metrics: Metrics) -> dict[str, list[float | None]]:
+    """env_steps and CURVE averaged over hundredths of the iterations in which an episode ended; None for NaN."""
+    measured = np.isfinite(metrics["true_return"])
+    pieces = [piece for piece in np.array_split(np.flatnonzero(measured), CURVE_POINTS) if len(piece)]
+    columns: dict[str, list[float | None]] = {
+        "env_steps": [round(metrics["env_steps"][piece].mean()) for piece in pieces]
+    }
+    for name in CURVE:
+        if name in metrics:
+            columns[name] = [_mean(metrics[name][piece]) for piece in pieces]
+    return columns
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for what strict JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def random_return(spec: EnvironmentSpec) -> float:
+    """Mean true return over whole episodes of uniformly random actions."""
+    env = spec.make(1)
+    policy = _UniformPolicy(env.single_action_space, np.random.default_rng(RANDOM_SEED))
+    env.close()
+    return float(np.mean(evaluate(policy, spec, RANDOM_EPISODES, seed=RANDOM_SEED).true_returns))
+
+
+class _UniformPolicy:
+    def __init__(self, space: spaces.Space, rng: np.random.Generator) -> None:
+        self._space, self._rng = space, rng
+
+    def act(self, observations: NDArray[np.floating], deterministic: bool = True) -> NDArray[Any]:
+        """(n, obs_dim) -> (n, ...) actions."""
+        if isinstance(self._space, spaces.Discrete):
+            return self._rng.integers(self._space.n, size=len(observations))
+        assert isinstance(self._space, spaces.Box)
+        shape = (len(observations), *self._space.shape)
+        return self._rng.uniform(self._space.low, self._space.high, shape).astype(np.float32)
+
+
+def _environment(sweep: Sweep, task: str) -> EnvironmentSpec:
+    return next(trial for trial in sweep.trials if trial.task == task).config.environment()
+
+
+def _seconds(metrics: Metrics, wall: float) -> float:
+    """Of work: what metrics.csv counts, which leaves out the time between a kill and its resumption."""
+    worked = metrics.get("seconds", np.empty(0))
+    return round(float(worked[-1]) if len(worked) else wall, 1)
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(f"{known.mean():.5g}") if len(known) else None

@@ -1,0 +1,178 @@
+"""The command `prefrl sweep`: choose trials, then plan them, run them, or collect what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from prefrl.config import Count
+from prefrl.errors import UserError
+from prefrl.report.sweep_page import build_sweep_report
+from prefrl.sweep.collecting import collect
+from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
+from prefrl.sweep.engines import Engine
+from prefrl.sweep.live_table import name_of, view_for_output
+from prefrl.sweep.plan import make_plan, print_plan
+from prefrl.sweep.pool import Pool
+from prefrl.sweep.results import SweepResults, write_results
+from prefrl.sweep.running import Sweeping, Tally
+from prefrl.threads import available_cores
+
+QUICK = {  # few environments, so that some episodes end
+    "steps": 20_000,
+    "ppo.num_envs": 16,
+    "ppo.num_steps": 64,
+    "ppo.batch_size": 512,
+    "evaluation_episodes": 2,
+    "video": False,
+}
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Run a list of trials, each a run of its own: tasks × conditions × seeds, as experiments/NAME.py defines them.
+
+    The same command continues: trials that are done are left, others go on from their checkpoints. Of finished trials,
+    numbers, figures and a page are written to a folder to commit.
+    """
+
+    name: tyro.conf.Positional[str]
+    """of experiments/NAME.py, or the path of any Python file that defines SWEEP; it is executed"""
+    tasks: tuple[str, ...] = ()
+    """only these tasks"""
+    conditions: tuple[str, ...] = ()
+    """only these conditions"""
+    seeds: tuple[int, ...] = ()
+    """only these seeds"""
+    part: str | None = None
+    """I/N, only the Ith of N parts, counted from 1; for array jobs, whose tasks then need nothing of each other"""
+    workers: Count | None = None
+    """trials at a time; as many as the cores allow by default"""
+    threads: Count = 1
+    """cores for each trial"""
+    root: Path = Path("runs/trials")
+    """folder of the trials' run directories, which sweeps share: equal trials are one run"""
+    dry_run: bool = False
+    """run nothing; show what there is to do, and how long it may take"""
+    quick: bool = False
+    """tiny runs of the same trials in ROOT-quick, to see that everything works; results go there too"""
+    collect: bool = False
+    """run nothing; write results of the trials that are done"""
+    out: Path | None = None
+    """folder for results; experiments/results/NAME by default"""
+    retries: Count = 2
+    """times that a trial is started again whose process was killed or whose machine was lost"""
+    engine: Literal["pool", "ray"] = "pool"
+    """pool: processes on this machine; ray: a Ray cluster, whose machines share the file system of --root"""
+    address: str | None = None
+    """of the Ray cluster: HOST:PORT, or auto; one on this machine alone by default"""
+    resources: tuple[str, ...] = ()
+    """NAME=AMOUNT, Ray's custom resources that each trial needs beside its cores"""
+
+
+def sweep(options: SweepOptions) -> bool:
+    """Carry out the command; returns whether all chosen trials are done.
+
+    Raises:
+        UserError: options that cannot be, or a run directory that was made with other options than its trial's.
+        Stopped: Ctrl-C or SIGTERM.
+    """
+    name, defined = load_sweep(options.name)
+    root, out = options.root, options.out or Path("experiments/results") / name
+    if options.quick:
+        defined, root = quick(defined), root.with_name(f"{root.name}-quick")
+        out = options.out or root / "results" / name
+    if options.threads < 1 or options.workers == 0:
+        raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
+    trials = chosen(defined, options)
+    if options.collect:
+        _publish(collect(name, defined, root, out), out)
+        return True
+    workers = options.workers or max(1, available_cores() // options.threads)
+    if options.dry_run:
+        print_plan(make_plan(trials, root, workers, options.threads), trials, root)
+        return True
+    for trial in trials:
+        if trial.config.feedback == "people" and trial.config.replay is None:
+            raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")
+    with view_for_output() as view:
+        sweeping = Sweeping(trials, root, _engine(options, workers), view, options.threads, options.retries)
+        print(f"{len(trials)} trials in {root}: {sweeping.snapshot().counts()}", flush=True)
+        tally = sweeping.run()
+    _summarise(tally, trials)
+    if options.part is not None:  # other parts may be writing at the same moment
+        print(f"when all parts are done, prefrl sweep {options.name} --collect writes the results")
+    elif tally.done:
+        _publish(collect(name, defined, root, out), out)
+    return not tally.unfinished()
+
+
+def chosen(sweep: Sweep, options: SweepOptions) -> list[Trial]:
+    """The trials that the options leave.
+
+    Raises:
+        UserError: no trial has a named task, condition or seed, or the part is none.
+    """
+    trials = sweep.trials
+    for kind, wanted in (("task", options.tasks), ("condition", options.conditions), ("seed", options.seeds)):
+        there = list(dict.fromkeys(getattr(trial, kind) for trial in sweep.trials))
+        for each in wanted:
+            if each not in there:
+                raise UserError(f"no trial has the {kind} {each!r}; there are {', '.join(map(str, there))}")
+        trials = [trial for trial in trials if not wanted or getattr(trial, kind) in wanted]
+    return _part(trials, options.part) if options.part is not None else trials
+
+
+def quick(sweep: Sweep) -> Sweep:
+    """The same trials made tiny, with answers in proportion."""
+
+    def fewer(options: Options) -> dict[str, Any]:
+        return {**options, **({"labels": max(8, options["labels"] // 35)} if "labels" in options else {})}
+
+    return replace(
+        sweep,
+        options={"labels": 20, **fewer(sweep.options)},
+        task_options={task: fewer(options) for task, options in sweep.task_options.items()},
+        conditions={name: {**fewer(options), **QUICK} for name, options in sweep.conditions.items()},
+    )
+
+
+def _part(trials: Sequence[Trial], part: str) -> list[Trial]:
+    number, slash, count = part.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise UserError(f"--part {part}; give I/N, such as 2/8 for the second of eight parts")
+    if not 1 <= int(number) <= int(count):
+        raise UserError(f"--part {part}; parts count from 1 (SLURM: --array=1-{count})")
+    ids = list(dict.fromkeys(trial.id for trial in trials))[int(number) - 1 :: int(count)]
+    return [trial for trial in trials if trial.id in ids]
+
+
+def _engine(options: SweepOptions, workers: int) -> Engine:
+    if options.engine == "pool":
+        if options.address or options.resources:
+            raise UserError("--address and --resources are of --engine ray")
+        return Pool(workers)
+    from prefrl.sweep.ray_engine import RayEngine  # Ray is an extra
+
+    return RayEngine(options.address, options.workers, options.threads, options.resources)
+
+
+def _summarise(tally: Tally, trials: Sequence[Trial]) -> None:
+    named = {trial.id: name_of(trial) for trial in reversed(trials)}
+    for headline, why in (("did not finish", tally.failed), ("are left to other processes", tally.elsewhere)):
+        if why:
+            print(f"{len(why)} of {len(named)} trials {headline}:")
+            print(*(f"  {named[id_]}: {text}" for id_, text in why.items()), sep="\n")
+    if not tally.unfinished():
+        print(f"all {len(named)} trials are done")
+
+
+def _publish(results: SweepResults, out: Path) -> None:
+    write_results(results, out)
+    if results.missing:
+        print(f"{len(results.missing)} of {len(results.sweep.trials)} trials are not done yet")
+    print(f"{len(results.outcomes)} trials collected: {build_sweep_report(out)}")
