@@ -19,7 +19,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor, nn
 
 from prefrl.checkpoint import (
@@ -32,6 +33,8 @@ from prefrl.checkpoint import (
 from prefrl.errors import NumericalError, UserError
 from prefrl.policy import NormalisedObservations, NormalisedPolicy
 from prefrl.threads import one_torch_thread
+
+CENTRING_STEPS = 100_000  # over which the reward's mean is taken
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class PPOOptions:
     """log of the action noise's deviation at the start, in units of half the action's range where that is bounded"""
     hidden: tuple[int, ...] = (64, 64)
     """tanh units in each hidden layer of policy and value function"""
+    centre_rewards: bool = True
+    """subtract the reward's running mean; no episode ends early, so it favours no policy"""
     normalise_returns: bool = True
     """scale rewards by the running deviation of the discounted return"""
 
@@ -148,6 +153,29 @@ class SB3VecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
+class CentredRewards(VecEnvWrapper):
+    """Subtract the reward's mean over recent steps (reward centring, Naik et al. 2024).
+
+    A value function that bootstraps at the time limit has to learn the mean reward 1 / (1 - γ) times over before it
+    tells one state from another: on reacher, paid -0.2 per step, PPO learnt next to nothing.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.mean, self.count = 0.0, 0
+
+    def reset(self) -> VecEnvObs:
+        """Start all episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step; the rewards, (n,), are a fresh array."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self.count = min(self.count + len(rewards), CENTRING_STEPS)
+        self.mean += (float(rewards.mean()) - self.mean) * len(rewards) / self.count
+        return observations, rewards - np.float32(self.mean), dones, infos
+
+
 class _Continue(BaseCallback):
     """Stable-Baselines3 wants a callback; the loop decides when to stop."""
 
@@ -192,9 +220,12 @@ class Agent:
             "optimizer_kwargs": {"eps": 1e-5, "fused": True},
         }
         trained_on: VecEnv = self._env
+        self._centred = CentredRewards(self._env) if options.centre_rewards else None
+        if self._centred is not None:
+            trained_on = self._centred
         if options.normalise_returns:
             # The value function's target scale decides whether it learns; see experiments/.
-            trained_on = VecNormalize(self._env, norm_obs=False, norm_reward=True, gamma=options.gamma)
+            trained_on = VecNormalize(trained_on, norm_obs=False, norm_reward=True, gamma=options.gamma)
         self._ppo = PPO(
             NormalisedPolicy,
             trained_on,
@@ -262,8 +293,10 @@ class Agent:
         }
 
     def restart_return_statistics(self) -> None:
-        """Forget the spread of returns so far, as when the reward they were made of has changed altogether."""
+        """Forget mean and spread of rewards so far, as when what they are made of has changed altogether."""
         env = self._ppo.env
+        if self._centred is not None:
+            self._centred.mean, self._centred.count = 0.0, 0
         if isinstance(env, VecNormalize):
             env.ret_rms = RunningMeanStd(shape=())
             env.returns = np.zeros(self._env.num_envs)
@@ -292,6 +325,8 @@ class Agent:
                 **{"mean": np.array(statistics.mean), "var": np.array(statistics.var), "count": statistics.count},
                 "running": ppo.env.returns.copy(),
             }
+        if self._centred is not None:
+            state["centre"] = {"mean": self._centred.mean, "count": self._centred.count}
         return state
 
     def load_state(self, state: State) -> None:
@@ -305,6 +340,8 @@ class Agent:
             returns, statistics = state["returns"], ppo.env.ret_rms
             statistics.mean, statistics.var, statistics.count = returns["mean"], returns["var"], returns["count"]
             ppo.env.returns = returns["running"].copy()
+        if self._centred is not None:
+            self._centred.mean, self._centred.count = state["centre"]["mean"], state["centre"]["count"]
 
     def restart_episodes(self, seed: int) -> None:
         """Reset all environments, where their state cannot be restored."""

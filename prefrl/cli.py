@@ -16,6 +16,7 @@ from rich.table import Table
 from prefrl import run
 from prefrl.agreement import CompareOptions, compare
 from prefrl.agreement.terminal import print_results
+from prefrl.alarms import reward_alarms
 from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
@@ -24,8 +25,10 @@ from prefrl.dataset import Dataset, export_dataset, import_dataset
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.labelling.label import LabelOptions, label
+from prefrl.plots import read_metrics
 from prefrl.progress import invitation, shown_progress
 from prefrl.report import build_report, compare_report
+from prefrl.report.sweep_page import build_sweep_report
 from prefrl.run_directory import read_json
 from prefrl.sweep.command import SweepOptions, sweep
 from prefrl.tasks import TASKS
@@ -63,10 +66,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Report:
-    """Write RUN/report.html again; of several runs, one page that compares them."""
+    """Write RUN/report.html again; of several runs, one page that compares them; of a sweep, its page and figures."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs"""
+    """folders of runs, or one with a sweep's results, such as experiments/results/figure2"""
     out: Path = Path("comparison.html")
     """page to write when there are several runs"""
     trust: bool = False
@@ -190,10 +193,7 @@ def _run(command: object) -> int:
         if video is not None:
             print(video)
     elif isinstance(command, Report):
-        if not command.runs:
-            raise UserError("no run given; name one or more run folders")
-        one = len(command.runs) == 1
-        print(build_report(command.runs[0], command.trust) if one else compare_report(command.runs, command.out))
+        print(_report(command))
     elif isinstance(command, LabelOptions):
         label(command, lambda address: print(invitation(address), flush=True))
     elif isinstance(command, AnswerOptions):
@@ -232,12 +232,23 @@ def _resume(command: Resume) -> None:
     _print_result(path)
 
 
+def _report(command: Report) -> Path:
+    if not command.runs:
+        raise UserError("no run given; name one or more run folders")
+    if len(command.runs) > 1:
+        return compare_report(command.runs, command.out)
+    folder = command.runs[0]
+    return build_sweep_report(folder) if (folder / "sweep.json").exists() else build_report(folder, command.trust)
+
+
 def _print_result(path: Path) -> None:
     evaluation = read_json(path / "evaluation.json")
     print(f"true return {evaluation['true_return']['mean']:.1f} ± {evaluation['true_return']['std']:.1f}", end="")
     for name, values in evaluation["measures"].items():
         print(f", {name} {values['mean']:.2f}", end="")
     print(f"; mean over {evaluation['episodes']} episodes")
+    for alarm in reward_alarms(read_metrics(path / "metrics.csv")):
+        print(f"alarm: {alarm.sentence}")
     print(f"report: {path / 'report.html'}")
 
 

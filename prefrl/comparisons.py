@@ -76,6 +76,14 @@ class Comparisons:
             raise UserError(f"a checkpoint's bootstrap is of {copies.shape[1]} pairs, the answers give {len(self)}")
         self.copies[:, : len(self)] = copies
 
+    def steps(self, count: int) -> tuple[Tensor, Tensor]:
+        """Observations and actions of about `count` steps of the segments, spread evenly: (count, dim) each."""
+        if not len(self):  # of shapes that are not known yet
+            return self.observations, self.actions
+        observations, actions = (each[: len(self)].flatten(0, -2) for each in (self.observations, self.actions))
+        chosen = torch.linspace(0, len(observations) - 1, min(count, len(observations))).long()
+        return observations[chosen], actions[chosen]
+
     def _forget(self, answer_id: int) -> None:
         """Take back an answer: without an opinion μ its pairs weigh nothing."""
         for added in self._rows_of.pop(answer_id, []):

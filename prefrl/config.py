@@ -70,6 +70,9 @@ class OracleOptions(Teacher):
 
     score: Literal["reward", "judge"] = "reward"
     """compare the segments' true returns, or what the task's judge says of them"""
+    equal_within: float = 0.01
+    """difference of scores, in deviations, up to which segments are called equal: what nobody could see; an exact tie
+    always is"""
 
     def make(self, task: Task | None, seed: int, labeller: str | None = None) -> SyntheticOracle:
         """The oracle, for segments of a task, or of an environment that is not of the table.
@@ -237,9 +240,9 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "labels": 900,
         "steps": 4_000_000,
         "queries": QueryOptions(recent_rollouts=2, initial_rollouts=4),
-        "oracle": OracleOptions(score="judge"),
+        "oracle": OracleOptions(score="judge", equal_within=0.0),
         "reward": RewardOptions(gradient_steps=4, l2=1e-5),
-        "ppo": PPOOptions(num_steps=128, batch_size=2048, epochs=10, initial_log_deviation=0.0),
+        "ppo": PPOOptions(num_steps=128, batch_size=2048, epochs=10, initial_log_deviation=0.0, centre_rewards=False),
     },
 }
 

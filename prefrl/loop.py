@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
 from prefrl.agent import Agent
+from prefrl.calibration import Calibration, calibration_metrics
 from prefrl.candidate_films import CandidateFilms
 from prefrl.checkpoint import State, global_random_state, load_global_random_state
 from prefrl.config import TrainConfig
@@ -28,7 +29,7 @@ from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Nobody, Oracle
 from prefrl.preferences import PreferenceStore
 from prefrl.queries import Query, most_disputed, pair_up
-from prefrl.reward_diagnostics import reward_metrics
+from prefrl.reward_diagnostics import COMPARED_STEPS, reward_metrics
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
@@ -44,6 +45,7 @@ NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
 ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
+CALIBRATIONS = 25  # in a run: one over 900 pairs of 120 steps takes a tenth of an iteration
 FILMED = 40  # stretches per iteration that may be asked about, where only pictures show what happened
 OPEN_AT_START = 8  # at 3 s an answer, half a minute
 WAIT_SECONDS = 0.2  # between two looks for answers
@@ -64,6 +66,16 @@ class IterationReport:
 
     env_steps: int
     metrics: dict[str, float]  # by the column names of metrics.csv; NaN where there was nothing to measure
+    calibration: Calibration | None = None  # measured now and then
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the predictor's part of an iteration found."""
+
+    report: FitReport
+    rewards: dict[str, float]  # metrics
+    calibration: Calibration | None
 
 
 def make_oracle(config: TrainConfig, seed: int) -> Oracle:
@@ -219,9 +231,9 @@ class PreferenceLoop:
                 waited = time.perf_counter()
                 self._wait(wait_above, on_wait, can_save=False)
                 began += time.perf_counter() - waited
-            ppo, fit, rewards = self._learn(rollout)
+            ppo, fitted = self._learn(rollout)
             seconds = time.perf_counter() - began
-            yield self._report(rollout, fit, rewards, ppo, seconds)
+            yield self._report(rollout, fitted, ppo, seconds)
 
     def _open_at_start(self) -> int:
         """Queries of the first batch that may still be open: people have those to look at while training starts."""
@@ -296,9 +308,9 @@ class PreferenceLoop:
         return 3 * self._labels_wanted(0) // self.config.queries.initial_rollouts + 2
 
     @one_torch_thread()
-    def _learn(self, rollout: Rollout) -> tuple[dict[str, float], FitReport | None, dict[str, float]]:
+    def _learn(self, rollout: Rollout) -> tuple[dict[str, float], Fitted | None]:
         """Policy and predictor, on a core each where there are two: neither needs what the other learns meanwhile."""
-        fitted: Future[tuple[FitReport, dict[str, float]]] | None = None
+        fitted: Future[Fitted] | None = None
         if self.trainer is not None:
             if self._second_core is not None:
                 fitted = self._second_core.submit(self._ask_and_fit, rollout)
@@ -311,19 +323,19 @@ class PreferenceLoop:
         finally:
             if fitted is not None:
                 wait([fitted])
-        fit, rewards = fitted.result() if fitted is not None else (None, {})
+        found = fitted.result() if fitted is not None else None
         self._update_observation_statistics(rollout)
-        return ppo, fit, rewards
+        return ppo, found
 
     @one_torch_thread()  # the number of threads is each thread's own
-    def _ask_and_fit(self, rollout: Rollout) -> tuple[FitReport, dict[str, float]]:
+    def _ask_and_fit(self, rollout: Rollout) -> Fitted:
         """Ask what is due, fit to all answers, normalise the reward and compare it with the true one."""
         assert self.trainer is not None
         self._ask_what_is_due()
         self._take_answers()
         with self.clock.stage("fit"):
             fit = self.trainer.fit(self.config.reward.gradient_steps)
-        return fit, self._reward_metrics(rollout)
+        return Fitted(fit, self._reward_metrics(rollout), self._calibrate())
 
     @one_torch_thread()
     def _ask_what_is_due(self) -> None:
@@ -379,31 +391,43 @@ class PreferenceLoop:
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
         return observations, actions
 
+    def _calibrate(self) -> Calibration | None:
+        """At evenly spaced points of the run and at its end."""
+        assert self.trainer is not None
+        now, steps = self.agent.env_steps, self.config.steps
+        before = now - self.config.iteration_steps
+        if now < steps and now * CALIBRATIONS // steps == before * CALIBRATIONS // steps:
+            return None
+        with self.clock.stage("predict"):
+            return self.trainer.calibrate()
+
     def _reward_metrics(self, rollout: Rollout) -> dict[str, float]:
-        if self.ensemble is None:
-            return {}
+        assert self.ensemble is not None
+        assert self.trainer is not None
         with self.clock.stage("predict"):
             self._normalise_rewards()
             return reward_metrics(
                 self.ensemble,
                 rollout,
                 self._reference,
+                self.trainer.comparisons.steps(COMPARED_STEPS),
                 self.config.queries.segment_steps or 1,
                 self.config.horizon or 1,
             )
 
     def _report(
-        self, rollout: Rollout, fit: FitReport | None, rewards: dict[str, float], ppo: dict[str, float], seconds: float
+        self, rollout: Rollout, fitted: Fitted | None, ppo: dict[str, float], seconds: float
     ) -> IterationReport:
         metrics = {
             "steps_per_second": rollout.rewards.size / seconds,
             "true_return": float(np.mean(rollout.episode_returns)) if rollout.episode_returns else float("nan"),
             "true_reward": float(rollout.rewards.mean()),
-            **rewards,
+            **(fitted.rewards if fitted is not None else {}),
             **{f"ppo/{name}": value for name, value in ppo.items()},
             **self.clock.shares(),
         }
-        if fit is not None:
+        if fitted is not None:
+            fit = fitted.report
             metrics |= {
                 "labels/wanted": float(self._labels_wanted(self.agent.env_steps)),
                 "labels/asked": float(self.labels_asked),
@@ -412,8 +436,9 @@ class PreferenceLoop:
                 "fit/validation_loss": fit.validation_loss,
                 "fit/accuracy": fit.accuracy,
                 "fit/l2": fit.l2,
+                **calibration_metrics(fitted.calibration),
             }
-        return IterationReport(self.agent.env_steps, metrics)
+        return IterationReport(self.agent.env_steps, metrics, fitted.calibration if fitted is not None else None)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -138,11 +138,15 @@ class RewardEnsemble(nn.Module):
         return torch.baddbmm(last_bias, x, last_weight).squeeze(-1)
 
     @torch.inference_mode()
-    def member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
+    def member_rewards(
+        self, observations: NDArray[np.floating] | Tensor, actions: NDArray[np.floating] | Tensor
+    ) -> Tensor:
         """(..., observation_dim), (..., action_dim) -> (members, ...) raw rewards."""
         return self._member_rewards(observations, actions)
 
-    def _member_rewards(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> Tensor:
+    def _member_rewards(
+        self, observations: NDArray[np.floating] | Tensor, actions: NDArray[np.floating] | Tensor
+    ) -> Tensor:
         o = torch.as_tensor(observations, dtype=torch.float32)
         a = torch.as_tensor(actions, dtype=torch.float32)
         if self.training:

@@ -14,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prefrl.calibration import Calibration, calibrate
 from prefrl.checkpoint import State, arrays_to_tensors, load_optimiser_state, optimiser_state, tensors_to_arrays
 from prefrl.comparisons import LABEL_BUFFER, Comparisons
 from prefrl.errors import NumericalError, UserError
-from prefrl.reward_model import RewardEnsemble, preference_loss
+from prefrl.reward_model import RewardEnsemble, preference_loss, preference_probability
 from prefrl.threads import one_torch_thread
 
 RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
 L2_RANGE = (1e-6, 1e-1)
 MONITORED_PAIRS = 64  # most pairs on which losses are measured after a fit
+CALIBRATED_AT_ONCE = 256  # pairs per member that are predicted together
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,28 @@ class RewardTrainer:
             loss.sum().backward()
             self.optimiser.step()
         return self._measure()
+
+    @one_torch_thread()
+    @torch.no_grad()
+    def calibrate(self) -> Calibration | None:
+        """Lay the probabilities that each member gives to the answers it never drew beside those answers.
+
+        Draws nothing at random and changes nothing. None where nothing is held out, and where the fit is to returns:
+        their difference is then not the logarithm of any odds.
+        """
+        data, total = self.comparisons, len(self.comparisons)
+        standing = data.mu[:total].sum(dim=1).numpy() > 0  # what was taken back has no opinion
+        held_out = (data.copies[:, :total] == 0) & standing
+        if self.options.target == "returns" or not held_out.any():
+            return None
+        self.ensemble.eval()
+        # Members hold out unlike numbers of pairs: each one's own come first, and what fills up is left out again.
+        rows = np.argsort(~held_out, axis=1, kind="stable")[:, : held_out.sum(axis=1).max()]
+        own = np.take_along_axis(held_out, rows, axis=1)
+        parts = torch.from_numpy(rows).split(CALIBRATED_AT_ONCE, dim=1)
+        returns = torch.cat([self.predicted_returns(part) for part in parts], dim=1)
+        left = preference_probability(returns, self.options.error_rate)[..., 0].numpy()
+        return calibrate(left[own], data.mu[rows[own], 0].numpy(), rows[own])
 
     def state(self) -> State:
         """The fit between two calls, without the answers themselves, which the preference store has."""

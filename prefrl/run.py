@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
+from prefrl.alarms import reward_alarms
 from prefrl.candidate_films import jpeg
 from prefrl.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 from prefrl.clips import ClipRenderer, RenderingUnavailable
@@ -28,6 +29,7 @@ from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.page_server import PageServer
 from prefrl.loop import PreferenceLoop, Waiting
 from prefrl.oracles.people import People
+from prefrl.plots import read_metrics
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder, state_reader
@@ -40,7 +42,8 @@ log = logging.getLogger("prefrl")
 MILESTONES = (25, 50, 75)  # per cent of the run: a short evaluation and a video
 PEOPLES_MILESTONES = (10, 25, 40, 50, 60, 75, 90)  # people see on the page what comes of their answers
 MILESTONE_EPISODES = 4
-CHECKPOINT_FORMAT = 3  # changes with what PreferenceLoop.state holds
+LOOKS = 25  # in a run, for signs that the policy exploits the predictor
+CHECKPOINT_FORMAT = 4  # changes with what PreferenceLoop.state holds
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -296,6 +299,7 @@ class _Run:
         self._last_return = state["last_return"] if state else float("nan")
         self._checkpointed = time.perf_counter()
         self._waits = False
+        self._alarmed = False
 
     @property
     def env_steps(self) -> int:
@@ -311,12 +315,16 @@ class _Run:
                 self.directory.set_status("running", self.env_steps)
             metrics = {"seconds": time.perf_counter() - self._began, **report.metrics}
             self._metrics.write(report.env_steps, metrics)
+            if report.calibration is not None:
+                measured = {"env_steps": report.env_steps, **report.calibration.as_json()}
+                write_json(self.path / "calibration.json", measured)
             if not np.isnan(metrics["true_return"]):
                 self._last_return = metrics["true_return"]
             self._on_progress(
                 Progress(report.env_steps, self._loop.labels_answered, self._last_return, metrics["steps_per_second"])
             )
             self._milestone(report.env_steps)
+            self._look_for_alarms(report.env_steps)
             last = report.env_steps >= self.config.steps
             since = time.perf_counter() - self._checkpointed
             if last or self._stop.requested or since >= 60 * self.config.checkpoint_minutes:
@@ -359,6 +367,15 @@ class _Run:
         self._milestones = self._milestones[len(reached) :]
         if reached and self.config.video:
             self._film(self._evaluate(MILESTONE_EPISODES), f"{reached[-1]:03d}", seconds=8)
+
+    def _look_for_alarms(self, env_steps: int) -> None:
+        """Now and then, until there is one; the report shows those that stand at the end."""
+        before = env_steps - self.config.iteration_steps
+        if self._alarmed or env_steps * LOOKS // self.config.steps == before * LOOKS // self.config.steps:
+            return
+        for alarm in reward_alarms(read_metrics(self.path / "metrics.csv"))[-1:]:
+            self._alarmed = True
+            log.warning("is the policy exploiting the predictor? %s", alarm.sentence)
 
     def save(self) -> None:
         """Write the policy and the predictor as they are now."""

@@ -206,7 +206,8 @@ def _git_revision() -> str:
 class MetricsWriter:
     """One row per iteration to metrics.csv and TensorBoard; x = environment steps.
 
-    The columns are those of the first row. NaN becomes an empty cell.
+    The columns are those of the first row. NaN becomes an empty cell. A run that an earlier version began gets the
+    columns that this one adds, with empty cells in its rows of before.
 
     Args:
         path: the run's folder.
@@ -214,16 +215,13 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, upto: int = 0) -> None:
-        self._columns: list[str] = []
+        self._path, self._columns = path / "metrics.csv", list[str]()
         kept = self._kept_rows(path / "metrics.csv", upto) if upto else []
         if len(kept) > 1 and kept[-1][0] != str(upto):  # without a row, no iteration was done
             log.warning("%s lacks rows before step %d, as after a power cut", path / "metrics.csv", upto)
         events = _kept_events(path, upto) if upto else []
-        unfinished = path / "metrics.csv.unfinished"
-        with unfinished.open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
-        unfinished.replace(path / "metrics.csv")
-        self._file = (path / "metrics.csv").open("a", newline="")
+        self._earlier_rows = kept[1:]
+        self._file = self._begin(kept)
         before = list(path.glob(f"{EVENTS}*"))
         # A name of its own: within one second the old file's would be taken again.
         self._tensorboard = SummaryWriter(str(path), filename_suffix=f".{upto}.{len(before)}")
@@ -248,6 +246,9 @@ class MetricsWriter:
         if not self._columns:
             self._columns = ["env_steps", *row]
             csv.writer(self._file).writerow(self._columns)
+        if self._earlier_rows and set(row) > set(self._columns[1:]):
+            self._add_columns(["env_steps", *row])
+        self._earlier_rows = []
         if list(row) != self._columns[1:]:
             raise ValueError(f"columns {list(row)} differ from the first row's {self._columns[1:]}")
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
@@ -256,6 +257,20 @@ class MetricsWriter:
         for name, value in row.items():
             if not math.isnan(value):
                 self._tensorboard.add_scalar(name, value, env_steps)
+
+    def _begin(self, rows: list[list[str]]) -> TextIO:
+        """Write the file anew with these rows, and open it for more."""
+        unfinished = self._path.with_name(self._path.name + ".unfinished")
+        with unfinished.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        unfinished.replace(self._path)
+        return self._path.open("a", newline="")
+
+    def _add_columns(self, columns: list[str]) -> None:
+        named = [dict(zip(self._columns, row, strict=True)) for row in self._earlier_rows]
+        self._file.close()
+        self._file = self._begin([columns, *([each.get(name, "") for name in columns] for each in named)])
+        self._columns = columns
 
     def sync(self) -> None:
         """Wait until all rows are on the disk."""

@@ -15,12 +15,12 @@ import probes  # noqa: F401  registers its environments
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorRewardWrapper
 from probes import HORIZON
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from prefrl.agent import Agent, PPOOptions, SB3VecEnv
+from prefrl.agent import Agent, CentredRewards, PPOOptions, SB3VecEnv
 from prefrl.environments import resolve_environment
 from prefrl.errors import UserError
 from prefrl.policy import NormalisedPolicy, SavedPolicy
@@ -148,7 +148,7 @@ def test_the_policy_computes_what_stable_baselines3_does_bit_for_bit(bonus: floa
 
 def test_a_time_out_is_bootstrapped_by_the_value_of_the_final_observation() -> None:
     """Every reward is the step's number, and the final observation, 16, tells it from the 0 of the next episode."""
-    agent = make_agent("probes/Age-v0", replace(SMALL, gamma=0.9, normalise_returns=False))
+    agent = make_agent("probes/Age-v0", replace(SMALL, gamma=0.9, centre_rewards=False, normalise_returns=False))
     agent.set_observation_statistics(np.array([8.0]), np.array([5.0]))
     agent.collect()
     buffer = agent._ppo.rollout_buffer
@@ -163,7 +163,13 @@ def test_a_time_out_is_bootstrapped_by_the_value_of_the_final_observation() -> N
 def test_what_always_pays_one_is_worth_one_over_one_minus_gamma_beyond_the_horizon() -> None:
     """16 steps of 1 are worth 8.1 at γ 0.9; the time-out's bootstrap makes it 10, from the first to the last step."""
     options = replace(
-        SMALL, gamma=0.9, normalise_returns=False, learning_rate=1e-2, final_learning_rate=1e-2, epochs=10
+        SMALL,
+        gamma=0.9,
+        centre_rewards=False,
+        normalise_returns=False,
+        learning_rate=1e-2,
+        final_learning_rate=1e-2,
+        epochs=10,
     )
     agent = make_agent("probes/AlwaysOne-v0", options)
     for _ in range(20):
@@ -358,3 +364,73 @@ def test_a_saved_policy_executes_nothing_and_refuses_what_is_no_policy(tmp_path:
 def test_environments_of_neighbouring_seeds_start_differently() -> None:
     first, second = (SB3VecEnv(resolve_environment("hopper").make(4), seed).reset() for seed in (0, 1))
     assert not any((row == other).all() for row in first for other in second)
+
+
+# Reward centring.
+
+
+class Pays(VectorEnv[Any, Any, Any]):
+    """Two environments that pay these rewards, (T, 2)."""
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    num_envs = 2
+    single_observation_space = single_action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, rewards: np.ndarray) -> None:
+        self.payments = iter(rewards)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        return np.zeros((2, 1)), next(self.payments), np.zeros(2, np.bool_), np.zeros(2, np.bool_), {}
+
+
+def centred(rewards: np.ndarray) -> tuple[CentredRewards, np.ndarray]:
+    """What is made of these rewards, (T, 2)."""
+    env = CentredRewards(SB3VecEnv(Pays(rewards)))
+    return env, np.stack([env.step(np.zeros((2, 1)))[1] for _ in rewards])
+
+
+def test_the_mean_of_all_rewards_so_far_is_subtracted() -> None:
+    rewards = np.random.default_rng(0).normal(-3.0, 2.0, (50, 2)).astype(np.float32)
+    _, seen = centred(rewards)
+    for t in range(50):
+        np.testing.assert_allclose(seen[t], rewards[t] - rewards[: t + 1].mean(), atol=1e-5)
+
+
+def test_old_rewards_fade_from_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefrl.agent.CENTRING_STEPS", 20)
+    rewards = np.concatenate([np.full((100, 2), -9.0), np.full((100, 2), 1.0)]).astype(np.float32)
+    env, seen = centred(rewards)
+    # Of 20 steps each pair of new ones is a tenth: what is left of the old mean falls by a tenth a time.
+    np.testing.assert_allclose(env.mean, 1.0 - 10.0 * 0.9**100, atol=1e-5)
+    np.testing.assert_allclose(seen[100], [9.0, 9.0], atol=1e-4)
+
+
+def test_the_environments_own_rewards_stay_as_they_are() -> None:
+    rewards = np.ones((3, 2), np.float32)
+    centred(rewards)
+    np.testing.assert_array_equal(rewards, np.ones((3, 2)))
+
+
+def test_a_constant_added_to_every_reward_changes_nothing_that_is_learnt() -> None:
+    class Shifted(VectorRewardWrapper):
+        def rewards(self, reward: Any) -> Any:
+            return reward - 40.0
+
+    def after(shifted: bool, centre: bool) -> np.ndarray:
+        env: Any = resolve_environment("probes/Observation-v0").make(4)
+        agent = Agent(Shifted(env) if shifted else env, replace(SMALL, centre_rewards=centre), 1024, 0)
+        for _ in range(3):
+            agent.collect()
+            agent.learn()
+        return agent.act(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
+
+    moved, moved_uncentred = (np.abs(after(True, centre) - after(False, centre)).max() for centre in (True, False))
+    assert moved < moved_uncentred / 50
+
+
+def test_a_changed_reward_is_centred_anew() -> None:
+    agent = trained_agent("hopper")
+    assert agent._centred is not None
+    assert agent._centred.count == 256
+    agent.restart_return_statistics()
+    assert (agent._centred.mean, agent._centred.count) == (0.0, 0)

@@ -14,6 +14,7 @@ from surveys import labeller_of, make_pairs, make_segments, survey_of
 from prefrl.agreement import FittedTeacher, Labeller, Survey, fit_teacher
 from prefrl.agreement.labellers import EQUAL, LEFT, RIGHT, SKIP
 from prefrl.agreement.scores import ShownSegments
+from prefrl.agreement.shares import agreement
 from prefrl.agreement.words import PARAMETERS
 from prefrl.oracles.synthetic import Teacher, discounted_return
 from prefrl.queries import Query
@@ -199,6 +200,25 @@ def test_who_always_says_the_same_has_a_fit(always: int) -> None:
         assert fit.skip_below.high == math.inf
     if always != LEFT:
         assert (fit.rationality, fit.discount, fit.error_rate) == (None, None, None)
+        again = survey_of([("double", fit.as_teacher())], make_pairs(60)).labellers[0]
+        assert (again.choices == always).mean() > 0.9
+
+
+def test_a_fitted_teacher_answers_as_its_labeller_did() -> None:
+    queries = make_pairs(400)
+    labeller = survey_of([("labeller", MIXED)], queries, seed=0)
+    fit = fit_teacher(labeller.labellers[0], labeller, labeller.true_return)
+    double = survey_of([("double", fit.as_teacher())], queries, seed=1)
+    (theirs,), (ours,) = labeller.labellers, double.labellers
+    for choice in (LEFT, EQUAL, RIGHT, SKIP):
+        assert (ours.choices == choice).mean() == pytest.approx((theirs.choices == choice).mean(), abs=0.07)
+    shares = [agreement(each, labeller.true_return).value for each in (theirs, ours)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.08)
+    assert (ours.choices != theirs.choices).any(), "it errs at other questions"
+
+
+def test_of_a_perfect_labeller_a_perfect_teacher_is_fitted() -> None:
+    assert fitted(Teacher()).as_teacher() == Teacher()
 
 
 def test_scores_that_are_all_the_same_say_nothing() -> None:

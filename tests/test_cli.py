@@ -15,6 +15,7 @@ from pathlib import Path
 
 import probes
 import pytest
+from swept import small_sweep, swept
 
 from prefrl import bench as bench_module
 from prefrl import cli
@@ -25,6 +26,7 @@ from prefrl.clips import RenderingUnavailable
 from prefrl.clips.gl import make_gl_context
 from prefrl.config import TrainConfig, default_config
 from prefrl.errors import UserError
+from prefrl.sweep import write_results
 from prefrl.tasks import TASKS
 
 TINY = shlex.split(
@@ -282,6 +284,19 @@ def test_what_is_no_run_is_refused(prefrl: Prefrl, name: str) -> None:
 
 def test_report_of_nothing_is_refused(prefrl: Prefrl) -> None:
     assert_one_readable_line(prefrl("report"), "no run given")
+
+
+def test_report_of_a_sweep_writes_its_page(prefrl: Prefrl, tmp_path: Path) -> None:
+    write_results(swept(small_sweep(tasks=("hopper",), drawings=("learning",))), tmp_path / "results")
+    reported = prefrl("report", tmp_path / "results")
+    assert reported.code == 0
+    assert reported.out.strip() == str(tmp_path / "results" / "report.html")
+    assert (tmp_path / "results" / "small.md").read_text().startswith("# A sweep that never ran")
+
+
+def test_damaged_results_of_a_sweep_are_refused(prefrl: Prefrl, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    assert_one_readable_line(prefrl("report", tmp_path), f"{tmp_path} holds no results of a sweep")
 
 
 def test_bench_of_an_unknown_task_is_refused(prefrl: Prefrl) -> None:

@@ -47,6 +47,16 @@ def test_answers_become_mu_and_cant_tell_is_dropped() -> None:
     assert comparisons.true_returns[:3].tolist() == [[0, 1], [2, 3], [6, 7]]
 
 
+def test_steps_are_spread_evenly_over_what_is_kept() -> None:
+    comparisons = filled(10, capacity=8)  # 8 pairs of 2 segments of 2 steps; the first two pairs are forgotten
+    kept = [number + half for number in (8, 9, 2, 3, 4, 5, 6, 7) for half in (0, 0, 0.5, 0.5)]
+    observations, actions = comparisons.steps(100)
+    assert observations[:, 0].tolist() == kept
+    assert actions[:, 0].tolist() == [-number for number in kept]
+    assert comparisons.steps(4)[0][:, 2].tolist() == [kept[i] for i in (0, 10, 20, 31)]
+    assert len(Comparisons(3, np.random.default_rng(0)).steps(4)[0]) == 0
+
+
 def test_a_ranking_gives_every_pair_of_its_segments() -> None:
     query = Query(tuple(make_segment(i) for i in range(3)), id=1)
     comparisons = Comparisons(1, np.random.default_rng(0))

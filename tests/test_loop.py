@@ -267,6 +267,7 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"reward__label_buffer": 30},
         {"oracle": OracleOptions(error_rate=0.3, equal_within=0.5)},
         {"ppo__normalise_returns": False},
+        {"ppo__centre_rewards": False},
     ],
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()),
 )
@@ -291,6 +292,7 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     if not options.get("reward__bootstrap", True):
         assert comparisons.copies.max() == 1
     assert ("returns" in loop.agent.state()) == options.get("ppo__normalise_returns", True)
+    assert ("centre" in loop.agent.state()) == options.get("ppo__centre_rewards", True)
     if not options.get("reward__hold_out", True):
         assert (comparisons.copies[:, :80] > 0).all()
     if not options.get("reward__adaptive_l2", True):
@@ -353,3 +355,39 @@ def test_predicted_rewards_have_mean_0_and_a_steady_deviation(make_loop: MakeLoo
 def test_feedback_needs_a_store() -> None:
     with pytest.raises(ValueError, match="PreferenceStore"):
         PreferenceLoop(make_config("probes/Action-v0", 4))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_measured_of_the_predictor_changes_nothing_that_is_learnt(
+    make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Neither a draw nor a weight: without the measurements the policy and the predictor are the same, bit for bit."""
+    learnt = []
+    for blind in (False, True):
+        with monkeypatch.context() as patch:
+            if blind:
+                patch.setattr("prefrl.loop.reward_metrics", lambda *_: {})
+                patch.setattr(PreferenceLoop, "_calibrate", lambda loop: None)
+            loop = make_loop("probes/Observation-v0", 6, threads=threads)
+            reports = finish(loop)
+        assert np.isnan(reports[-1].metrics["held_out/accuracy"]) == blind
+        assert loop.ensemble is not None
+        parts = (loop.agent._ppo.policy, loop.ensemble)
+        learnt.append([weight.numpy().copy() for part in parts for weight in part.state_dict().values()])
+    for seeing, blind_one in zip(*learnt, strict=True):
+        np.testing.assert_array_equal(seeing, blind_one)
+
+
+def test_calibration_is_measured_at_so_many_points_of_a_run_and_at_its_end(
+    make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefrl.loop.CALIBRATIONS", 4)
+    loop = make_loop("probes/Observation-v0", 14)
+    reports = finish(loop)
+    points = [report.env_steps / 256 for report in reports if report.calibration is not None]
+    assert points == [4, 7, 11, 14]
+    for report in reports:
+        measured = [v for name, v in report.metrics.items() if name.startswith("held_out/")]
+        assert np.isnan(measured).any() == np.isnan(measured).all() == (report.calibration is None)
+    assert loop.trainer is not None
+    assert reports[-1].metrics["held_out/predictions"] == (loop.trainer.comparisons.copies[:, :80] == 0).sum()

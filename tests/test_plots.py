@@ -5,15 +5,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from scipy import stats
 
 from prefrl import plots
+from prefrl.calibration import calibrate
 from prefrl.errors import UserError
-from prefrl.plots import Metrics
+from prefrl.plots import Aggregate, Curve, Estimate, Metrics, Profile, TaskAnswers, TaskCurves, TaskFinals
 
 DRAWINGS = (
     plots.reward_diagnostics,
+    plots.trust_curves,
     plots.return_comparison,
     plots.fit_curves,
     plots.label_curve,
@@ -27,6 +30,7 @@ COLUMNS = (
     *("true_return", "predicted_return", "steps_per_second", "measure/turns"),
     *("reward/mean", "reward/std", "reward/correlation", "labels/wanted", "labels/asked", "labels/answered"),
     *("fit/train_loss", "fit/validation_loss", "fit/l2", "fit/accuracy"),
+    *("reward/spread_ratio", "held_out/calibration_error", "held_out/accuracy", "held_out/confidence"),
     *("share/simulate", "share/ppo", "ppo/approx_kl", "ppo/entropy", "ppo/value_loss"),
 )
 
@@ -173,3 +177,172 @@ def test_a_figure_is_saved_as_svg_and_png_and_alike_each_time(tmp_path: Path) ->
     assert svg.read_bytes() == again.read_bytes()
     with Image.open(png) as picture:
         assert picture.size[0] > 800
+
+
+def test_a_reliability_diagram_shows_each_bin_with_wilsons_interval() -> None:
+    rng = np.random.default_rng(0)
+    left = rng.random(300)
+    found = calibrate(left, (rng.random(300) < left).astype(float), np.arange(300))
+    assert found is not None
+    above, below = plots.reliability(found).axes
+    points = next(each for each in above.lines if each.get_marker() == "o")
+    np.testing.assert_allclose(np.asarray(points.get_xdata(), float), [each.predicted for each in found.bins])
+    np.testing.assert_allclose(np.asarray(points.get_ydata(), float), [each.preferred for each in found.bins])
+    lows, highs = (np.asarray(each.get_ydata(), float) for each in above.lines if each.get_marker() == "_")
+    for each, low, high in zip(found.bins, lows, highs, strict=True):
+        expected = stats.binomtest(round(each.preferred * each.answers), each.answers).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+    heights = [bar.get_height() for bar in below.patches if isinstance(bar, Rectangle)]
+    assert heights == [each.predictions for each in found.bins]
+
+
+def test_marked_stretches_are_shaded_in_both_panels() -> None:
+    marked = plots.return_comparison(some_metrics(), [(1e4, 3e4), (5e4, 6e4)])
+    assert [len(axes.patches) for axes in marked.axes] == [2, 2]
+    assert [len(axes.patches) for axes in plots.return_comparison(some_metrics()).axes] == [0, 0]
+
+
+CONDITIONS = ("true reward", *"abcdefg")
+
+
+def rising(label: str, top: float, band: float = 0.0) -> Curve:
+    steps = np.linspace(0.0, 2e6, 100)
+    values = top * steps / 2e6
+    return Curve(label, steps, values, values - band, values + band)
+
+
+def markers_at(figure: Figure, x: float) -> list[tuple[str, float]]:
+    """(marker, y) of every single point that lies to the right of x."""
+    found = [line for axes in figure.axes for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1]
+    points = [(str(line.get_marker()), np.ravel(line.get_xdata())[0], np.ravel(line.get_ydata())[0]) for line in found]
+    return [(marker, float(y)) for marker, at, y in points if at > x]
+
+
+def test_conditions_differ_in_marker_and_dashes_and_are_told_apart_without_colour() -> None:
+    looks = plots.looks(CONDITIONS, baseline="true reward")
+    assert list(looks) == list(CONDITIONS)
+    assert len({look.marker for look in looks.values()}) == 8
+    assert len({str(look.line) for name, look in looks.items() if name != "true reward"}) == 7
+    assert len({look.colour for look in looks.values()}) == 8
+    assert looks["true reward"].colour == "#000000"
+
+
+def test_a_condition_looks_the_same_wherever_the_baseline_stands() -> None:
+    first, last = plots.looks(CONDITIONS, "true reward"), plots.looks(CONDITIONS[::-1], "true reward")
+    assert first["true reward"] == last["true reward"]
+    assert first["a"] == last["g"] == plots.looks(["a"])["a"]
+
+
+def test_learning_panels_mark_the_papers_values_beyond_the_last_step() -> None:
+    looks = plots.looks(["true reward", "700 answers"], "true reward")
+    paper = {"700 answers": 4500.0, "true reward": 4180.0, "people, 750 answers": 3300.0}
+    curves = [rising("true reward", 3000.0, band=9000.0), rising("700 answers", 2800.0)]
+    tasks = [TaskCurves("hopper", curves, paper), TaskCurves("ant", curves, steps=2.1e6)]
+    figure = plots.learning_panels(tasks, looks)
+    hopper, ant = figure.axes
+    assert [hopper.get_title(loc="left"), ant.get_title(loc="left")] == ["hopper", "ant"]
+    assert sorted(markers_at(figure, 2e6)) == [("*", 4180.0), ("o", 4500.0)]  # none of a condition that did not run
+    assert ant.get_xlim()[1] == 2.1e6
+    low, high = hopper.get_ylim()
+    assert 4500 < high < 5000  # the interval may run out of the panel, the paper's values may not
+    assert -500 < low < 0
+    assert "hollow: the paper's final value" in written(figure)
+
+
+def test_bands_are_left_out_where_they_would_cover_each_other() -> None:
+    for count in (plots.MOST_BANDS, plots.MOST_BANDS + 1):
+        names = CONDITIONS[:count]
+        figure = plots.learning_panels(
+            [TaskCurves("hopper", [rising(name, 1.0, band=0.1) for name in names])], plots.looks(names)
+        )
+        assert len(figure.axes[0].collections) == (count if count <= plots.MOST_BANDS else 0)
+
+
+def test_markers_of_lines_that_coincide_stay_visible() -> None:
+    names = CONDITIONS[:4]
+    figure = plots.learning_panels([TaskCurves("hopper", [rising(name, 1.0) for name in names])], plots.looks(names))
+    starts = {line.get_markevery()[0] for line in figure.axes[0].lines}  # type: ignore[index]
+    assert len(starts) == 4
+
+
+def test_final_panels_show_every_seed_and_intervals_that_go_on() -> None:
+    looks = plots.looks(["a", "b"])
+    panel = TaskFinals(
+        "hopper",
+        {"a": [1.0, 2.0, 3.0], "b": [1.5]},
+        {"a": Estimate(2.0, -50.0, 2.5), "b": Estimate(1.5, np.nan, np.nan)},
+        {"a": 4.0},
+    )
+    figure = plots.final_panels([panel], looks)
+    (axes,) = figure.axes
+    seeds = [np.asarray(line.get_xdata()).tolist() for line in axes.lines if line.get_linestyle() == "None"]
+    assert [1.0, 2.0, 3.0] in seeds
+    left, right = axes.get_xlim()
+    assert left > -2
+    assert right > 4
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "<"] == [left]  # type: ignore[index]
+    assert not [line for line in axes.lines if line.get_marker() == ">"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+def test_answers_panels_mark_where_enough_is_first_reached() -> None:
+    means = [Estimate(100.0 * at, 90.0 * at, 110.0 * at, at) for at in (1.0, 2.0, 4.0)]
+    panel = TaskAnswers(
+        "hopper",
+        means,
+        [(4.0, 390.0)],
+        baseline=Estimate(210.0, 180.0, 240.0),
+        enough=190.0,
+        reached=means[1],
+        paper=[(4.0, 450.0)],
+    )
+    figure = plots.answers_panels([panel])
+    (axes,) = figure.axes
+    rings = [line for line in axes.lines if line.get_markersize() == 9]
+    assert [(line.get_xdata(), line.get_ydata()) for line in rings] == [([2.0], [200.0])]
+    assert [text.get_text() for text in axes.texts] == ["2"]
+    assert axes.get_xscale() == "log"
+    np.testing.assert_array_equal(axes.get_xticks(), [1, 2, 4])
+    levels = [np.ravel(line.get_ydata())[0] for line in axes.lines if np.ravel(line.get_xdata()).tolist() == [0, 1]]
+    assert levels == [210.0, 190.0]
+
+
+def test_profiles_are_drawn_as_the_steps_that_they_are() -> None:
+    looks = plots.looks(["a", "b"], "a")
+    thresholds = np.array([0.0, 0.5, 1.0])
+    profile = Profile(thresholds, np.array([1.0, 0.5, 0.25]), np.array([1.0, 0.3, 0.1]), np.array([1.0, 0.8, 0.4]))
+    aggregates = [
+        Aggregate("mean", {"a": Estimate(1.0, 0.9, 1.1), "b": Estimate(np.nan, np.nan, np.nan)}, 1.0),
+        Aggregate("gap", {"a": Estimate(0.1, 0.0, 0.2)}),
+    ]
+    figure = plots.aggregate_profiles(aggregates, {"a": profile}, looks)
+    mean, gap, below = figure.get_axes()
+    assert [label.get_text() for label in mean.get_yticklabels()] == ["a", "b"]
+    assert gap.get_title(loc="left") == "gap"
+    x, y = lines(figure)["a"]
+    np.testing.assert_array_equal([x, y], [thresholds, [1.0, 0.5, 0.25]])
+    assert [line.get_drawstyle() for line in below.lines if line.get_label() == "a"] == ["steps-post"]
+    assert len(below.collections) == 1
+
+
+def test_figures_of_a_sweep_survive_missing_data() -> None:
+    looks = plots.looks(["a"])
+    unknown = Estimate(np.nan, np.nan, np.nan)
+    for figure in (
+        plots.learning_panels([TaskCurves("hopper", [])], looks),
+        plots.learning_panels([TaskCurves("hopper", [], {"a": 1.0})], looks),
+        plots.answers_panels([TaskAnswers("hopper", [], [])]),
+        plots.aggregate_profiles([Aggregate("mean", {"a": unknown})], {}, looks),
+    ):
+        assert "not measured" in written(figure)
+    assert "hopper" in written(plots.final_panels([TaskFinals("hopper", {}, {})], looks))
+    one = Curve("a", np.array([5.0]), np.array([1.0]))
+    assert "not measured" not in written(plots.learning_panels([TaskCurves("hopper", [one])], looks))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 10])
+def test_every_task_has_a_panel_and_no_panel_is_left_empty(count: int) -> None:
+    tasks = [TaskCurves(str(i), [rising("a", 1.0)]) for i in range(count)]
+    figure = plots.learning_panels(tasks, plots.looks(["a"]))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [str(i) for i in range(count)]
+    assert figure.get_figwidth() < 11

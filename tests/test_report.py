@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prefrl.calibration import calibrate
 from prefrl.clips import write_video
 from prefrl.errors import UserError
 from prefrl.preferences import Answer, PreferenceStore
@@ -196,6 +197,82 @@ def test_a_predictor_that_guesses_or_has_collapsed_is_warned_about(
     assert words.count("Warning:") == len(warnings)
     for warning in warnings:
         assert warning in words
+
+
+def write_metrics(run: Path, **columns: Any) -> None:
+    rows = len(next(iter(columns.values())))
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["env_steps", *columns])
+        writer.writerows(zip(8192 * np.arange(1, 1 + rows), *columns.values(), strict=True))
+
+
+def hacked(rows: int = 96) -> dict[str, Any]:
+    """Columns of metrics.csv: the predicted return climbs throughout, the true one falls in the second half."""
+    x = np.linspace(0, 1, rows)
+    return {"true_return": 3000 * np.minimum(x, 1 - x), "predicted_return": 500 * x, "reward/correlation": 1 - x}
+
+
+def test_an_alarm_stands_at_the_top_of_the_page_and_in_a_comparison(tmp_path: Path) -> None:
+    run, healthy = write_run(tmp_path / "run", rows=0), write_run(tmp_path / "healthy", rows=0)
+    write_metrics(run, **hacked())
+    write_metrics(healthy, **{**hacked(), "true_return": np.linspace(0, 1, 96)})
+    found = load_run(run).alarms
+    assert found
+    words = Page(build_report(run)).words
+    for alarm in found:
+        assert words.index(f"Alarm: {alarm.sentence}.") < words.index("Final evaluation")
+        assert words.count(alarm.sentence) == 2, "at the top and in its section"
+    assert f"reward hacking {len(found)} alarm" in words
+    other = Page(build_report(healthy)).words
+    assert "Alarm:" not in other
+    assert "reward hacking no alarm" in other
+    assert "No alarm: nowhere" in other
+    both = Page(compare_report([run, healthy], tmp_path / "both.html")).words
+    assert f"Alarm, run: {found[0].sentence}." in both
+    assert "Alarm, healthy" not in both
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"feedback": "people"}, True),
+        ({"options": {"oracle": {"score": "judge"}}}, True),
+        ({"options": {"oracle": {"score": "reward"}}}, False),
+        ({"options": {"oracle": "damaged"}}, False),
+    ],
+)
+def test_where_others_than_the_reward_answered_it_is_not_taken_for_their_wish(
+    tmp_path: Path, config: dict[str, Any], said: bool
+) -> None:
+    run = write_run(tmp_path / "run", rows=0, **config)
+    write_metrics(run, **hacked())
+    assert ("need not be what the answers prefer" in Page(build_report(run)).words) == said
+
+
+def test_a_run_of_a_few_iterations_is_too_short_for_alarms(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows=0)
+    for rows, expected in ((23, "reward hacking too short to tell"), (24, "reward hacking 1 alarm")):
+        write_metrics(run, **hacked(rows))
+        assert expected in Page(build_report(run)).words
+
+
+def test_calibration_is_drawn_with_its_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    before = len(Page(build_report(run)).all("svg"))
+    assert "the run left no calibration.json" in Page(run / "report.html").words
+    found = calibrate(np.array([0.12, 0.14, 0.95, 0.93]), np.array([0.0, 1.0, 1.0, 1.0]), np.array([1, 1, 2, 3]))
+    assert found is not None
+    (run / "calibration.json").write_text(json.dumps({"env_steps": 4, **found.as_json()}))
+    page = Page(build_report(run))
+    assert "10% to 20% 13.0% 50.0% 2 1" in page.words
+    assert "90% to 100% 94.0% 100.0% 2 2" in page.words
+    assert f"On 4 held-out predictions the expected calibration error is {(0.37 + 0.06) / 2:.3f}" in page.words
+    assert "sure by 90% on average, and right about 75%" in page.words
+    assert "no calibration.json" not in page.words
+    assert len(page.all("svg")) == before + 1
+    (run / "calibration.json").write_text("{}")
+    assert "calibration.json could not be read" in Page(build_report(run)).words
 
 
 def test_a_run_without_video_says_so(tmp_path: Path) -> None:

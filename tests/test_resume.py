@@ -247,3 +247,19 @@ def test_an_environment_without_a_state_to_restore_goes_on_with_new_episodes(
         assert len(store.answers()) == LABELS
     assert "not bit for bit" in caplog.text
     assert [int(row["env_steps"]) for row in metrics_of(tmp_path / "run")] == list(range(3 * 256, STEPS + 1, 256))
+
+
+def test_a_run_of_before_a_column_was_added_goes_on_with_empty_cells(tmp_path: Path, uninterrupted: Path) -> None:
+    interrupt(tiny(tmp_path / "run"), 1536)
+    metrics = tmp_path / "run" / "metrics.csv"
+    rows = [line.split(",") for line in metrics.read_text().splitlines()]
+    dropped = [rows[0].index(name) for name in ("reward/spread_ratio", "held_out/accuracy")]
+    metrics.write_text("".join(",".join(c for i, c in enumerate(row) if i not in dropped) + "\n" for row in rows))
+    resume(tmp_path / "run")
+    found, expected = metrics_of(tmp_path / "run"), metrics_of(uninterrupted)
+    assert list(found[0]) == list(expected[0])
+    for row, other in zip(found, expected, strict=True):
+        before = int(row["env_steps"]) <= 1280
+        assert row["fit/l2"] == other["fit/l2"]
+        for name in ("reward/spread_ratio", "held_out/accuracy"):
+            assert row[name] == ("" if before else other[name])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from test_reward_training import ACTIONS, OBSERVATIONS, make_trainer
 
 from prefrl.reward_diagnostics import correlation, reward_metrics
 from prefrl.reward_model import RewardEnsemble
@@ -31,7 +35,8 @@ def test_metrics_equal_those_computed_step_by_step(segment_steps: int) -> None:
     rollout, reference = make_rollout(rng), (rng.normal(size=(40, 3)), rng.normal(size=(40, 2)))
     ensemble = RewardEnsemble(3, 2, members=2, hidden=(8,))
     ensemble.normalise_rewards_over(ensemble.member_rewards(rng.normal(size=(50, 3)), rng.normal(size=(50, 2))))
-    found = reward_metrics(ensemble, rollout, reference, segment_steps, horizon=100)
+    compared = torch.from_numpy(rng.normal(size=(30, 3))), torch.from_numpy(rng.normal(size=(30, 2)))
+    found = reward_metrics(ensemble, rollout, reference, compared, segment_steps, horizon=100)
 
     raw = ensemble.member_rewards(rollout.observations, rollout.actions).numpy().astype(np.float64)
     mean, scale = ensemble.reward_mean.numpy(), ensemble.reward_scale.numpy()
@@ -40,6 +45,10 @@ def test_metrics_equal_those_computed_step_by_step(segment_steps: int) -> None:
     assert found["reward/mean"] == pytest.approx(predicted.mean(), abs=1e-5)
     assert found["reward/std"] == pytest.approx(predicted.std(), rel=1e-4)
     assert found["reward/spread"] == pytest.approx(np.abs(each[0] - each[1]).mean() / 2, rel=1e-4)
+    apart = np.array([(ensemble.member_rewards(*compared)[i].numpy() - mean[i]) / scale[i] for i in range(2)])
+    assert found["reward/spread_ratio"] == pytest.approx(
+        np.abs(each[0] - each[1]).mean() / np.abs(apart[0] - apart[1]).mean(), rel=1e-4
+    )
     assert found["reward/correlation"] == pytest.approx(
         np.corrcoef(predicted.flat, rollout.rewards.flat)[0, 1], rel=1e-4
     )
@@ -60,10 +69,33 @@ def test_metrics_equal_those_computed_step_by_step(segment_steps: int) -> None:
 def test_what_cannot_be_measured_is_nan() -> None:
     rng = np.random.default_rng(0)
     reference = (rng.normal(size=(40, 3)), rng.normal(size=(40, 2)))
-    found = reward_metrics(RewardEnsemble(3, 2, members=1), make_rollout(rng), reference, STEPS + 1, horizon=100)
+    nobody = torch.zeros(0, 3), torch.zeros(0, 2)
+    for members, compared in ((1, (torch.zeros(4, 3), torch.zeros(4, 2))), (3, nobody)):
+        ensemble = RewardEnsemble(3, 2, members=members)
+        found = reward_metrics(ensemble, make_rollout(rng), reference, compared, STEPS + 1, horizon=100)
+        assert np.isnan(found["reward/spread_ratio"])
+        assert np.isnan(found["reward/spread"]) == (members == 1), "one member agrees with itself"
     assert np.isnan(found["reward/segment_correlation"]), "a segment is longer than an iteration"
-    assert np.isnan(found["reward/spread"]), "one member agrees with itself"
     assert np.isfinite(found["reward/correlation"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_members_lie_further_apart_where_nobody_was_asked(seed: int) -> None:
+    trainer = make_trainer(120, seed=seed)
+    trainer.fit(300)
+    rng = np.random.default_rng(seed)
+    reference = (rng.normal(size=(40, OBSERVATIONS)), rng.normal(size=(40, ACTIONS)))
+    ratios = []
+    for distance in (1.0, 6.0):
+        rollout = replace(
+            make_rollout(rng),
+            observations=(distance * rng.normal(size=(STEPS, ENVIRONMENTS, OBSERVATIONS))).astype(np.float32),
+            actions=rng.normal(size=(STEPS, ENVIRONMENTS, ACTIONS)).astype(np.float32),
+        )
+        compared = trainer.comparisons.steps(500)
+        ratios.append(reward_metrics(trainer.ensemble, rollout, reference, compared, 1, 1)["reward/spread_ratio"])
+    assert 0.6 < ratios[0] < 1.6
+    assert ratios[1] > 2
 
 
 def test_correlation_equals_numpys_and_is_nan_for_a_constant() -> None:

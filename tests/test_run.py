@@ -38,7 +38,7 @@ def test_a_run_leaves_its_whole_truth(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names >= {
         *("config.json", "metrics.csv", "preferences.db", "policy.zip", "predictor.safetensors"),
-        *("evaluation.json", "report.html", "status.json", "videos"),
+        *("calibration.json", "evaluation.json", "report.html", "status.json", "videos"),
     }
     assert not any("unfinished" in name for name in names)
     status = read(finished / "status.json")
@@ -62,7 +62,8 @@ def test_metrics_have_a_row_per_iteration_and_the_columns_that_are_promised(fini
     promised = """seconds steps_per_second share/simulate share/policy share/predict share/fit share/label share/ppo
         true_return predicted_return reward/mean reward/std reward/correlation reward/segment_correlation labels/wanted
         labels/asked labels/answered fit/train_loss fit/validation_loss fit/l2 fit/accuracy ppo/approx_kl
-        reward/spread ppo/clip_fraction ppo/entropy ppo/explained_variance ppo/std ppo/value_loss"""
+        reward/spread reward/spread_ratio held_out/accuracy held_out/confidence held_out/calibration_error
+        held_out/predictions ppo/clip_fraction ppo/entropy ppo/explained_variance ppo/std ppo/value_loss"""
     assert set(rows[0]) >= set(promised.split())
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)

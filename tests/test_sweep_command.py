@@ -116,7 +116,7 @@ def test_every_trial_has_its_lines_and_the_second_time_there_is_nothing_to_do(co
     assert "all done: 2 trials" in out
     assert "started" not in out
     assert "\x1b" not in out
-    assert "2 trials collected in experiments/results/tiny" in out
+    assert "2 trials collected: experiments/results/tiny" in out
     assert len(read_results(Path("experiments/results/tiny")).outcomes) == 2
 
 

@@ -85,8 +85,11 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same(path: Path, other: Path) -> None:
-    """Metrics, answers and weights of two runs, bit for bit."""
+    """Metrics, calibration, answers and weights of two runs, bit for bit."""
     assert untimed_metrics_of(path) == untimed_metrics_of(other)
+    for name in ("calibration.json",):
+        assert (path / name).exists() == (other / name).exists() == (path / "preferences.db").exists()
+        assert not (path / name).exists() or (path / name).read_text() == (other / name).read_text()
     if (path / "preferences.db").exists():
         assert answers_of(path) == answers_of(other)
     weights, others = weights_of(path), weights_of(other)

@@ -25,6 +25,7 @@ from prefrl.agreement.intervals import Interval
 from prefrl.agreement.labellers import CANT_TELL, EQUAL, LEFT, SKIP, Labeller, Survey
 from prefrl.agreement.profile import JUMPING_DROP, REGULAR_DROP, Axes, Profile, profiles
 from prefrl.agreement.scores import Scores, ShownSegments
+from prefrl.oracles.synthetic import Teacher
 
 TYPICAL_RATIONALITY = 3.0  # per deviation, in the middle of the search
 TYPICAL_WIDTH = 0.3  # deviations
@@ -48,6 +49,20 @@ class FittedTeacher:
     skip_width: float | None  # deviations over which skipping sets in; 0 is a hard threshold
     equal_within: Interval | None
     equal_width: float | None
+
+    def as_teacher(self) -> Teacher:
+        """The scripted teacher with these parameters, and a perfect one's where the answers say nothing.
+
+        Its thresholds are hard, whatever width was fitted; of one without an upper bound the lower one is taken.
+        """
+        beta, gamma, errors = self.rationality, self.discount, self.error_rate
+        return Teacher(
+            rationality=None if beta is None or math.isinf(beta.value) else beta.value,
+            discount=1.0 if gamma is None else gamma.value,
+            error_rate=0.0 if errors is None else errors.value,
+            skip_below=_hard(self.skip_below),
+            equal_within=_hard(self.equal_within) or 0.0,
+        )
 
 
 def fit_teacher(labeller: Labeller, survey: Survey, scores: Scores) -> FittedTeacher:
@@ -129,6 +144,13 @@ def _preferences(
         for each in discount
     ]
     return beta, gamma[0] if gamma else None, _interval(error_rate, REGULAR_DROP, lambda unit: unit, 0.0, 1.0)
+
+
+def _hard(threshold: Interval | None) -> float | None:
+    """A threshold that a scripted teacher can have."""
+    if threshold is None:
+        return None
+    return threshold.low if math.isinf(threshold.value) else threshold.value
 
 
 def _choice_likelihoods(

@@ -6,50 +6,70 @@ Reads metrics.csv (read_metrics) or arrays; returns matplotlib Figures, which sa
     save(learning_curves([curve_over_seeds("700 answers", runs)], {"paper": 4650.0}), "figures/cheetah")
 """
 
+from prefrl.plots.answers import TaskAnswers, answers_panels
+from prefrl.plots.conditions import Look, looks
 from prefrl.plots.diagnostics import (
     fit_curves,
     label_curve,
     measure_curves,
     measure_label,
     ppo_curves,
+    reliability,
     return_comparison,
     reward_diagnostics,
     stage_shares,
+    trust_curves,
 )
 from prefrl.plots.labellers import Estimate, Panel, choice_shares, estimate_lines, estimate_rows
 from prefrl.plots.learning import Curve, curve, curve_over_seeds, draw_curves, learning_curves
 from prefrl.plots.metrics import Metrics, last_value, measured, read_metrics
+from prefrl.plots.profiles import Aggregate, Profile, aggregate_profiles
 from prefrl.plots.style import COLOURS, HATCHES, LINES, MARKERS, STYLE, save, styled, to_svg
+from prefrl.plots.sweeps import MOST_BANDS, TaskCurves, TaskFinals, final_panels, learning_panels
 
 __all__ = [
     "COLOURS",
     "HATCHES",
     "LINES",
     "MARKERS",
+    "MOST_BANDS",
     "STYLE",
+    "Aggregate",
     "Curve",
     "Estimate",
+    "Look",
     "Metrics",
     "Panel",
+    "Profile",
+    "TaskAnswers",
+    "TaskCurves",
+    "TaskFinals",
+    "aggregate_profiles",
+    "answers_panels",
     "choice_shares",
     "curve",
     "curve_over_seeds",
     "draw_curves",
     "estimate_lines",
     "estimate_rows",
+    "final_panels",
     "fit_curves",
     "label_curve",
     "last_value",
     "learning_curves",
+    "learning_panels",
+    "looks",
     "measure_curves",
     "measure_label",
     "measured",
     "ppo_curves",
     "read_metrics",
+    "reliability",
     "return_comparison",
     "reward_diagnostics",
     "save",
     "stage_shares",
     "styled",
     "to_svg",
+    "trust_curves",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from prefrl.calibration import Calibration
 from prefrl.plots.metrics import Metrics, measured
 from prefrl.plots.style import HATCHES, add_legend, add_line, colour, panels, say_empty, steps_axis, styled, tint
 
@@ -51,14 +54,65 @@ def reward_diagnostics(metrics: Metrics) -> Figure:
 
 
 @styled
-def return_comparison(metrics: Metrics) -> Figure:
-    """True return above, predicted return below: their units differ, their shapes should not."""
+def return_comparison(metrics: Metrics, marked: Sequence[tuple[float, float]] = ()) -> Figure:
+    """True return above, predicted return below: their units differ, their shapes should not.
+
+    Args:
+        marked: environment steps from and to, which are shaded.
+    """
     figure, (above, below) = panels(2, height=4.0)
     steps = metrics.get("env_steps", np.empty(0))
     add_line(above, steps, _column(metrics, "true_return"), "true", 0)
     above.set_ylabel("true return")
     add_line(below, steps, _column(metrics, "predicted_return"), "predicted", 1)
     below.set_ylabel("predicted return")
+    for axes in (above, below):
+        for begin, end in marked:
+            axes.axvspan(begin, end, facecolor="#e9d8cf", edgecolor="#a33a00", hatch="///", linewidth=0.6, zorder=0)
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def trust_curves(metrics: Metrics) -> Figure:
+    """Where the predictor can be trusted: the members' spread on new states above, calibration of its odds below."""
+    figure, (spread, calibration, sureness) = panels(3, height=5.4)
+    steps = metrics.get("env_steps", np.empty(0))
+    add_line(spread, steps, _column(metrics, "reward/spread_ratio"), "spread", 0)
+    spread.axhline(1, color="#888888", linewidth=0.9)
+    spread.set_ylabel("spread on new /\ncompared states")
+    add_line(calibration, steps, _column(metrics, "held_out/calibration_error"), "calibration error", 0)
+    calibration.set_ylabel("calibration\nerror")
+    add_line(sureness, steps, _column(metrics, "held_out/confidence"), "probability given", 0)
+    add_line(sureness, steps, _column(metrics, "held_out/accuracy"), "share right", 1)
+    sureness.set_ylim(0.35, 1.02)
+    sureness.set_ylabel("held-out answers")
+    for axes in (spread, calibration):
+        axes.set_ylim(bottom=0)
+    add_legend(figure, sureness)
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def reliability(calibration: Calibration) -> Figure:
+    """Shares of answers beside the probabilities that they were given, and how many predictions that rests on."""
+    figure = Figure(figsize=(5.2, 5.0))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = calibration.bins
+    predicted, preferred = [each.predicted for each in bins], [each.preferred for each in bins]
+    above.plot((0, 1), (0, 1), color="#888888", linewidth=0.9, linestyle=(0, (5, 3)), label="as it should be")
+    ends = np.array([each.interval for each in bins]).T
+    errors = np.abs(ends - np.array(preferred))
+    above.errorbar(predicted, preferred, errors, color=colour(0), marker="o", elinewidth=1, capsize=2.5, label="found")
+    above.set_ylim(-0.03, 1.03)
+    above.set_ylabel("share of answers for the left one")
+    above.legend(loc="upper left")
+    width = 0.9 * (bins[0].high - bins[0].low)
+    below.bar([(b.low + b.high) / 2 for b in bins], [b.predictions for b in bins], width, color=tint(colour(0), 0.45))
+    below.set_ylabel("predictions")
+    below.set_xlim(0, 1)
+    below.set_xlabel("predicted probability that the left segment is preferred")
     figure.align_ylabels()
     return figure
 

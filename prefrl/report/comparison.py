@@ -11,7 +11,6 @@ from prefrl.errors import UserError
 from prefrl.plots import last_value, measured
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
-from prefrl.report.paper import paper_markers
 
 SEED_OPTIONS = {"seed", "run_dir", "threads", "video", "evaluation_episodes"}  # change nothing that is learnt
 
@@ -34,7 +33,10 @@ def compare_report(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
         "comparison.html.j2",
         title=f"{len(runs)} runs of {of_what}",
         lead="Runs whose options differ in the seed alone are one line, their mean; the band spans lowest to highest.",
-        notices=[f"{run.name}: {problem}" for run in runs for problem in run.problems],
+        notices=[
+            *(f"{run.name}: {problem}" for run in runs for problem in run.problems),
+            *(f"Alarm, {run.name}: {alarm.sentence}." for run in runs for alarm in run.alarms),
+        ],
         learning=overlaid(runs, Drawer()),
         runs=runs_table(runs),
     )
@@ -54,7 +56,7 @@ def runs_table(runs: Sequence[Run]) -> dict[str, Any]:
     columns = [{"title": title, "number": False} for title in ("run", "task", "learnt from")]
     columns += [{"title": title, "number": True} for title in ("seed", *returns)]
     columns += [{"title": "state", "number": False}]
-    columns += [{"title": title, "number": True} for title in ("steps", "answers", "wall time", "steps/s")]
+    columns += [{"title": title, "number": True} for title in ("steps", "answers", "alarms", "wall time", "steps/s")]
     return {"columns": columns, "rows": [_comparison_row(run, measures) for run in runs]}
 
 
@@ -64,7 +66,7 @@ def _comparison(task: str, runs: Sequence[Run], draw: Drawer) -> list[Drawing]:
     for label, group in _groups([run for run in runs if measured(run.metrics, "true_return")]).items():
         seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
         curves.append(plots.curve_over_seeds(label + seeds, [run.metrics for run in group]))
-        markers |= paper_markers(group[0])
+        markers |= group[0].paper_markers
     if not curves:
         return []
     caption = "Return under the task's true reward."
@@ -100,6 +102,7 @@ def _comparison_row(run: Run, measures: Sequence[str]) -> list[str]:
         run.state,
         number(run.env_steps),
         number(last_value(run.metrics, "labels/answered")),
+        str(len(run.alarms)) if measured(run.metrics, "predicted_return") else "–",
         duration(run.seconds),
         number(run.speed),
     ]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prefrl import paper
+from prefrl.alarms import Alarm, reward_alarms
+from prefrl.calibration import Calibration
 from prefrl.errors import UserError
 from prefrl.plots import Metrics, last_value, read_metrics
 from prefrl.run_directory import read_json
@@ -21,6 +25,7 @@ class Run:
     status: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     metrics: Metrics
+    calibration: Calibration | None = None
     problems: Sequence[str] = field(default_factory=list)  # sentences on files that could not be read
 
     @property
@@ -69,12 +74,24 @@ class Run:
         """Environment steps per second of wall time, NaN when unknown."""
         return self.env_steps / self.seconds if self.seconds > 0 else float("nan")
 
+    @cached_property
+    def alarms(self) -> list[Alarm]:
+        """Signs that the policy exploits the predictor."""
+        return reward_alarms(self.metrics)
+
     @property
     def condition(self) -> str:
         """What the run learnt from, in a few words."""
         if self.feedback == "none":
             return "true reward"
         return f"{self.labels} {self.feedback or 'unknown'} answers"
+
+    @property
+    def paper_markers(self) -> dict[str, float]:
+        """The paper's value for the run's task and number of labels, by name; empty where it gives none."""
+        value = paper.final_return(self.task, self.labels) if self.feedback else None
+        source = f"{self.labels} labels" if self.labels else "RL on the true reward"
+        return {} if value is None else {f"paper, {source}": value}
 
 
 def load_run(run_dir: str | Path) -> Run:
@@ -99,11 +116,15 @@ def load_run(run_dir: str | Path) -> Run:
             problems.append(f"{name} could not be read: {error}")
             return {}
 
+    def read_calibration(path: Path) -> dict[str, Any]:
+        return {"calibration": Calibration.from_json(read_json(path), path)}
+
     return Run(
         path=path,
         config=read("config.json", read_json),
         status=read("status.json", read_json),
         evaluation=read("evaluation.json", read_json),
         metrics=read("metrics.csv", read_metrics),
+        calibration=read("calibration.json", read_calibration).get("calibration"),
         problems=problems,
     )

@@ -13,18 +13,16 @@ import numpy as np
 
 from prefrl import plots
 from prefrl.errors import UserError
-from prefrl.plots import Metrics, last_value, measured
+from prefrl.plots import last_value, measured
 from prefrl.preferences import PreferenceStore
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
-from prefrl.report.paper import paper_markers
+from prefrl.report.predictor import alarms_in_short, predictor_section
 from prefrl.tasks import TASKS
 from prefrl.trust import wants_trust
 
 LARGEST_VIDEO = 20_000_000  # bytes; base64 adds a third, and a page should still open at once
 EARLY_VIDEOS = {"025": "25 %", "050": "50 %", "075": "75 %"}
-GUESSING = 0.55  # accuracy on held-out answers; 0.5 is a coin
-COLLAPSED = 0.01  # deviations between the members' rewards
 CHOICES = ("left", "right", "equal", "cant_tell", "skip")
 
 
@@ -63,9 +61,8 @@ def build_report(run_dir: str | Path, trust: bool = False) -> Path:
         evaluation=_evaluation_table(run),
         evaluation_missing=_evaluation_missing(run),
         learning=_learning(run, draw),
-        diagnostics=_diagnostics(run, draw),
-        diagnosis=_diagnosis(run.metrics),
-        diagnostics_missing=_diagnostics_missing(run),
+        alarms=[f"Alarm: {alarm.sentence}." for alarm in run.alarms],
+        predictor=predictor_section(run, draw),
         labels=_labels(run, draw, trust),
         machinery=_machinery(run, draw),
         no_metrics=_no_metrics(run),
@@ -117,6 +114,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     if run.feedback != "none":
         answered = last_value(run.metrics, "labels/answered")
         facts.append(("labels", f"{number(answered)} answered of {number(run.labels)}"))
+        facts.append(("reward hacking", alarms_in_short(run)))
     facts += [
         ("steps", steps),
         ("wall time", duration(run.seconds)),
@@ -176,11 +174,11 @@ def _no_metrics(run: Run) -> str:
 def _learning(run: Run, draw: Drawer) -> list[Drawing]:
     drawings = []
     if measured(run.metrics, "true_return"):
-        figure = plots.learning_curves([plots.curve("this run", run.metrics)], paper_markers(run))
+        figure = plots.learning_curves([plots.curve("this run", run.metrics)], run.paper_markers)
         caption = "Return under the task's true reward, of the episodes that ended in each iteration."
         if run.feedback != "none":
             caption += " The policy was not trained on it."
-        if paper_markers(run):
+        if run.paper_markers:
             caption += (
                 " The paper's value is read off its figure 2, after 20 million steps (2 million for pendulum) of TRPO."
             )
@@ -189,61 +187,6 @@ def _learning(run: Run, draw: Drawer) -> list[Drawing]:
         caption = "The task's own measures of success, counted from exact states."
         drawings.append(draw("Measures of success", plots.measure_curves(run.metrics), caption))
     return drawings
-
-
-def _diagnostics(run: Run, draw: Drawer) -> list[Drawing]:
-    drawings = []
-    if measured(run.metrics, "predicted_return"):
-        caption = (
-            "Two units, one shape: where the predicted return climbs and the true one falls, the policy exploits the "
-            "predictor. The predicted one is 0 for the random policy, in units of the deviation of its reward per step."
-        )
-        drawings.append(draw("True and predicted return", plots.return_comparison(run.metrics), caption))
-    if measured(run.metrics, "reward/mean", "reward/std", "reward/correlation"):
-        caption = (
-            "On the steps of each iteration's rollouts. The spread should stay steady; the correlation should not sink."
-        )
-        drawings.append(draw("Predicted reward", plots.reward_diagnostics(run.metrics), caption))
-    return drawings
-
-
-def _diagnosis(metrics: Metrics) -> list[str]:
-    """The last tenth of the run in words."""
-    sentences = []
-    for column, unit in (("reward/correlation", "step by step"), ("reward/segment_correlation", "over whole segments")):
-        late = _late(metrics, column)
-        if np.isfinite(late):
-            sentences.append(f"{number(late, 2)} {unit}")
-    diagnosis = []
-    if sentences:
-        both = " and ".join(sentences)
-        diagnosis.append(f"Over the last tenth of the run, predicted and true reward correlate by {both}.")
-    accuracy, spread = _late(metrics, "fit/accuracy"), _late(metrics, "reward/spread")
-    if accuracy < GUESSING:
-        diagnosis.append(
-            f"Warning: the predictor is right about {accuracy:.0%} of the answers it was not fitted to, "
-            "which is hardly better than guessing."
-        )
-    if spread < COLLAPSED:
-        diagnosis.append(
-            f"Warning: the members' rewards lie {spread:.3f} deviations apart; an ensemble that agrees everywhere "
-            "chooses its queries at random."
-        )
-    return diagnosis
-
-
-def _late(metrics: Metrics, column: str) -> float:
-    """Mean over the last tenth of the run; NaN where nothing was measured."""
-    values = metrics.get(column, np.empty(0))
-    late = values[-max(1, len(values) // 10) :]
-    late = late[np.isfinite(late)]
-    return float(late.mean()) if len(late) else float("nan")
-
-
-def _diagnostics_missing(run: Run) -> str:
-    if run.feedback == "none":
-        return "This run was trained on the true reward (feedback none), so there is no predictor to compare with it."
-    return "No predicted reward was recorded: the run did not get as far as fitting the predictor."
 
 
 def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:

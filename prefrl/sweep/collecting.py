@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from prefrl.alarms import reward_alarms
 from prefrl.environments import EnvironmentSpec
 from prefrl.errors import UserError
 from prefrl.evaluation import evaluate
@@ -82,7 +83,7 @@ def outcome_of(trial: Trial, directory: Path) -> Outcome:
         seconds=_seconds(metrics, (ended - began).total_seconds()),
         evaluation=without_nan(read_json(directory / "evaluation.json")),
         curve=curve_of(metrics),
-        alarms=[],
+        alarms=[alarm.sentence for alarm in reward_alarms(metrics)],
     )
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from prefrl.config import Count
 from prefrl.errors import UserError
+from prefrl.report.sweep_page import build_sweep_report
 from prefrl.sweep.collecting import collect
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
@@ -174,4 +175,4 @@ def _publish(results: SweepResults, out: Path) -> None:
     write_results(results, out)
     if results.missing:
         print(f"{len(results.missing)} of {counted(len(results.sweep.trials))} not done yet")
-    print(f"{counted(len(results.outcomes))} collected in {out}")
+    print(f"{counted(len(results.outcomes))} collected: {build_sweep_report(out)}")

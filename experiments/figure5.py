@@ -1,0 +1,30 @@
+"""The paper's Figure 5: what each part of the method is good for, with 700 synthetic answers, eight tasks, three seeds.
+
+    prefrl sweep figure5
+    prefrl report experiments/results/figure5
+
+`original` and PPO on the true reward are the very runs of figure2.py, and are not run again beside them.
+"""
+
+from prefrl.paper import FIGURE_2, FIGURE_5, TRUE_REWARD
+from prefrl.sweep import Sweep
+
+SWEEP = Sweep(
+    title="Figure 5: ablations with 700 synthetic answers",
+    tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
+    conditions={
+        TRUE_REWARD: {"feedback": "none"},
+        "original": {"labels": 700},
+        "random queries": {"labels": 700, "queries.selection": "uniform"},
+        "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},
+        "no online queries": {"labels": 700, "queries.online": False},
+        "no regularisation": {"labels": 700, "reward.adaptive_l2": False, "reward.l2": 0.0},
+        "no segments": {"labels": 700, "queries.segment_steps": 1},
+        "target": {"labels": 700, "reward.target": "returns"},
+    },
+    seeds=(0, 1, 2),
+    options={"steps": 2_000_000, "video": False},
+    baseline=TRUE_REWARD,
+    drawings=("learning", "profiles"),
+    paper={task: {TRUE_REWARD: FIGURE_2[task][TRUE_REWARD], **row} for task, row in FIGURE_5.items()},
+)

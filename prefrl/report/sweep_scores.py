@@ -1,0 +1,202 @@
+"""What a sweep's final returns say: means, normalised scores, aggregates over tasks. Used by the sweep's page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefrl.errors import UserError
+from prefrl.plots import Estimate, Profile
+from prefrl.statistics import (
+    Bootstrapped,
+    Samples,
+    interquartile_mean,
+    mean_interval,
+    normalised_scores,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+from prefrl.sweep.results import SweepResults
+
+Statistic = Callable[[Samples], NDArray[np.float64]]
+Standing = Literal["above", "inside", "below"]
+SEED = 0  # of every bootstrap
+ENOUGH = 0.9  # of PPO on the true reward, as a normalised score
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """On how many tasks a condition does as well as the baseline."""
+
+    above: int  # its mean is at or above the baseline's mean
+    inside: int  # or at least inside the interval of the baseline's mean
+    tasks: int  # on which both have a run
+
+
+class SweepScores:
+    """Every number of a sweep's page.
+
+    A score is normalised by the random policy's return (0) and by the mean over the baseline's seeds (1). Intervals of
+    scores resample the baseline's seeds along with the condition's, so they hold the uncertainty of the scale too;
+    those of the baseline itself resample it once, for score and scale alike. The random policy's return counts as
+    exact, and so do the tasks: other tasks are another question.
+
+    Args:
+        results: a part of the trials may be missing; what has no run is left out.
+
+    Raises:
+        UserError: a run was evaluated to no number.
+    """
+
+    def __init__(self, results: SweepResults) -> None:
+        self.results = results
+        self._returns: dict[tuple[str, str], list[float]] = {}
+        for each in results.outcomes:
+            value = (each.evaluation.get("true_return") or {}).get("mean")
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise UserError(f"run {each.id} has a final true return of {value}; leave it out of trials.jsonl")
+            self._returns.setdefault((each.task, each.condition), []).append(float(value))
+
+    @property
+    def conditions(self) -> list[str]:
+        """In the sweep's order."""
+        return list(self.results.sweep.conditions)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """In the sweep's order."""
+        return self.results.sweep.tasks
+
+    def returns(self, task: str, condition: str) -> NDArray[np.float64]:
+        """(runs,): the final true return of each finished seed."""
+        return np.array(self._returns.get((task, condition), ()), dtype=np.float64)
+
+    def mean(self, task: str, condition: str) -> Estimate:
+        """Over the finished seeds, with a 95 % t interval; NaN without a run."""
+        return Estimate(*mean_interval(self.returns(task, condition)))
+
+    @cached_property
+    def unscored(self) -> dict[str, str]:
+        """By task, why its returns can't be normalised."""
+        baseline, reasons = self.results.sweep.baseline, {}
+        for task in self.tasks:
+            random = self.results.random_returns.get(task)
+            if baseline is None:
+                reasons[task] = "the sweep has no baseline"
+            elif random is None:
+                reasons[task] = "the random policy's return was not measured"
+            elif not len(self.returns(task, baseline)):
+                reasons[task] = f"no run of {baseline} is finished"
+            elif self.mean(task, baseline).value <= random:
+                reasons[task] = f"{baseline} is no better than random"
+        return reasons
+
+    def score_of(self, task: str, value: float) -> float:
+        """A true return as a normalised score; NaN where the task has none."""
+        if task in self.unscored or self.results.sweep.baseline is None:
+            return math.nan
+        random = self.results.random_returns[task]
+        return (value - random) / (self.mean(task, self.results.sweep.baseline).value - random)
+
+    def paper_score(self, task: str, condition: str) -> float:
+        """The paper's return, normalised by our random policy and the paper's own baseline; NaN where it has none."""
+        paper, random = self.results.sweep.paper.get(task, {}), self.results.random_returns.get(task, math.nan)
+        span = paper.get(self.results.sweep.baseline or "", math.nan) - random
+        return (paper.get(condition, math.nan) - random) / span if span > 0 else math.nan
+
+    def runs(self, condition: str) -> int:
+        """Of the tasks that are scored."""
+        return sum(len(self.returns(task, condition)) for task in self._shared(condition))
+
+    def iqm(self, condition: str) -> Estimate:
+        """Interquartile mean of the scores of all runs."""
+        return _estimate(self._over_tasks(condition, interquartile_mean))
+
+    def gap(self, condition: str) -> Estimate:
+        """By how much the runs fall short of a score of 1, on average."""
+        return _estimate(self._over_tasks(condition, optimality_gap))
+
+    def improvement(self, condition: str) -> Estimate:
+        """The chance that a run beats one of the baseline on the same task; NaN for the baseline itself."""
+        baseline = self.results.sweep.baseline
+        tasks = [task for task in self.tasks if baseline and len(self.returns(task, baseline))]
+        tasks = [task for task in tasks if len(self.returns(task, condition))]
+        if baseline is None or condition == baseline or not tasks:
+            return UNKNOWN
+        ours, theirs = ([self.returns(task, each) for task in tasks] for each in (condition, baseline))
+        return _estimate(
+            stratified_bootstrap(probability_of_improvement, ours, theirs, rng=np.random.default_rng(SEED))
+        )
+
+    def profile(self, condition: str, thresholds: NDArray[np.float64]) -> Profile | None:
+        """The share of runs above each normalised score; None without a run."""
+        found = self._over_tasks(condition, lambda scores: performance_profile(scores, thresholds))
+        return None if found is None else Profile(thresholds, found.value, found.low, found.high)
+
+    def standing(self, task: str, condition: str) -> Standing | None:
+        """Where its mean is as seen from the baseline's mean and interval; None where either has no run."""
+        own, baseline = self.mean(task, condition).value, self.mean(task, self.results.sweep.baseline or "")
+        if math.isnan(own) or math.isnan(baseline.value):
+            return None
+        if own >= baseline.value:
+            return "above"
+        return "inside" if own >= baseline.low else "below"  # a single seed has no interval to be inside
+
+    def reached(self, condition: str) -> Reached:
+        """On how many tasks its mean is at, or inside the interval of, the baseline's."""
+        found = [self.standing(task, condition) for task in self.tasks]
+        above, inside, below = (found.count(each) for each in ("above", "inside", "below"))
+        return Reached(above, above + inside, above + inside + below)
+
+    @cached_property
+    def answers(self) -> dict[str, int]:
+        """Number of answers by condition, of those that have some, fewest first."""
+        counts: dict[str, int] = {}
+        for name in self.conditions:
+            labels = [each.labels for each in self.results.outcomes if each.condition == name]
+            if labels and np.mean(labels) > 0:
+                counts[name] = round(float(np.mean(labels)))
+        return dict(sorted(counts.items(), key=lambda item: item[1]))
+
+    def enough_answers(self, task: str) -> int | None:
+        """The fewest answers whose mean score reaches 0.9; None if no number does."""
+        for condition, count in self.answers.items():
+            if self.score_of(task, self.mean(task, condition).value) >= ENOUGH:
+                return count
+        return None
+
+    def enough_return(self, task: str) -> float:
+        """The true return whose score is 0.9; NaN where the task has no scores."""
+        if task in self.unscored or self.results.sweep.baseline is None:
+            return math.nan
+        random = self.results.random_returns[task]
+        return random + ENOUGH * (self.mean(task, self.results.sweep.baseline).value - random)
+
+    def _shared(self, condition: str) -> list[str]:
+        return [task for task in self.tasks if task not in self.unscored and len(self.returns(task, condition))]
+
+    def _over_tasks(self, condition: str, statistic: Statistic) -> Bootstrapped | None:
+        """Of the scores of a condition's runs on all tasks that have some."""
+        baseline, tasks = self.results.sweep.baseline, self._shared(condition)
+        if baseline is None or not tasks:
+            return None
+        random = [self.results.random_returns[task] for task in tasks]
+        samples = [[self.returns(task, each) for task in tasks] for each in dict.fromkeys((condition, baseline))]
+
+        def of_returns(*drawn: Samples) -> NDArray[np.float64]:
+            return statistic(normalised_scores(drawn[0], random, [each.mean(axis=-1) for each in drawn[-1]]))
+
+        return stratified_bootstrap(of_returns, *samples, rng=np.random.default_rng(SEED))
+
+
+def _estimate(found: Bootstrapped | None) -> Estimate:
+    return UNKNOWN if found is None else Estimate(float(found.value), float(found.low), float(found.high))

@@ -1,0 +1,176 @@
+"""The tables of a sweep, the same for its page and for Markdown, and its results as CSV.
+
+A table is {"columns": [{"title": ..., "number": ...}], "rows": [[text, ...], ...]}, as the macro `table` takes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from prefrl.plots import Estimate
+from prefrl.report.html import mean_and_std, number
+from prefrl.report.sweep_scores import ENOUGH, SweepScores
+
+Table = dict[str, Any]
+
+
+def aggregate_table(scores: SweepScores) -> Table:
+    """A row per condition: scores over all tasks, and on how many it does as well as the baseline."""
+    baseline = scores.results.sweep.baseline
+    planned = len(scores.results.sweep.seeds) * len(scores.tasks)
+    rows = []
+    for name in scores.conditions:
+        reached = scores.reached(name)
+        itself = name == baseline or not reached.tasks
+        rows.append(
+            [
+                name,
+                f"{scores.runs(name)} of {planned}",
+                _score(scores.iqm(name)),
+                _score(scores.gap(name)),
+                _score(scores.improvement(name)),
+                "–" if itself else f"{reached.inside} of {reached.tasks}",
+                "–" if itself else f"{reached.above} of {reached.tasks}",
+            ]
+        )
+    titles = ("runs", "interquartile mean", "optimality gap", f"chance to beat {baseline}")
+    return _table("condition", *titles, "tasks: inside or above", "tasks: above", rows=rows)
+
+
+def return_table(scores: SweepScores) -> Table:
+    """A row per task, a column per condition: mean and interval, and the paper's value with the ratio to it."""
+    rows = []
+    for task in scores.tasks:
+        random = scores.results.random_returns.get(task, math.nan)
+        cells = [_return(scores, task, name) for name in scores.conditions]
+        rows.append([task, _rounded(random, _digits(random)), *cells])
+    return _table("task", "random", *scores.conditions, rows=rows) | {"stacked": True}
+
+
+def score_table(scores: SweepScores) -> Table:
+    """A row per task, a column per condition: the mean score, where it reaches the baseline, the paper's own score."""
+    rows = []
+    for task in scores.tasks:
+        cells = []
+        for name in scores.conditions:
+            ours, theirs = scores.score_of(task, scores.mean(task, name).value), scores.paper_score(task, name)
+            paper = "" if math.isnan(theirs) else f"\npaper {_rounded(theirs)}"
+            cells.append(f"{_rounded(ours)}{_standing(scores, task, name)}{paper}")
+        rows.append([task, *cells])
+    return _table("task", *scores.conditions, rows=rows) | {"stacked": True}
+
+
+def answers_table(scores: SweepScores) -> Table:
+    """A row per task: the fewest answers that reach 0.9 of the baseline, and the score with each number of answers."""
+    rows = []
+    for task in scores.tasks:
+        enough = scores.enough_answers(task)
+        means = [scores.score_of(task, scores.mean(task, name).value) for name in scores.answers]
+        none = "none of these" if np.isfinite(means).any() else "–"
+        rows.append([task, none if enough is None else number(enough), *(_rounded(mean) for mean in means)])
+    return _table("task", f"fewest answers that reach {ENOUGH}", *map(number, scores.answers.values()), rows=rows)
+
+
+def run_table(scores: SweepScores) -> Table:
+    """A row per finished trial."""
+    rows = [
+        [
+            each.task,
+            each.condition,
+            str(each.seed),
+            mean_and_std(each.evaluation["true_return"]),
+            _rounded(scores.score_of(each.task, each.true_return)),
+            number(each.steps),
+            number(each.labels),
+            f"{each.seconds / 60:.1f}",
+            "; ".join(each.alarms),
+        ]
+        for each in scores.results.outcomes
+    ]
+    table = _table("task", "condition", "seed", "true return", "score", "steps", "answers", "minutes", rows=rows)
+    table["columns"][1]["number"] = False
+    table["columns"].append({"title": "alarms", "number": False})
+    return table
+
+
+def trials_csv(scores: SweepScores) -> str:
+    """A line per finished trial, with every measure of the evaluation and the command that repeats it."""
+    outcomes = scores.results.outcomes
+    measures = sorted({name for each in outcomes for name in each.evaluation.get("measures") or {}})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    settings = ["id", "task", "condition", "seed", "steps", "answers", "episodes", "true_return", "true_return_std"]
+    writer.writerow(
+        [*settings, "score", *measures, "alarms", "seconds", "date", "git_revision", "command"],
+    )
+    for each in outcomes:
+        evaluation, own = each.evaluation, each.evaluation.get("measures") or {}
+        numbers = [
+            each.true_return,
+            evaluation["true_return"].get("std"),
+            scores.score_of(each.task, each.true_return),
+            *((own.get(name) or {}).get("mean") for name in measures),
+        ]
+        cells = ["" if value is None or not math.isfinite(value) else f"{value:.6g}" for value in numbers]
+        made = [each.id, each.task, each.condition, each.seed, each.steps, each.labels, evaluation.get("episodes", "")]
+        about = [len(each.alarms), f"{each.seconds:.0f}", each.date, each.git_revision, each.command]
+        writer.writerow([*made, *cells, *about])
+    return out.getvalue()
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown, its columns of numbers set right."""
+    header = [str(column["title"]) for column in table["columns"]]
+    rule = ["---:" if column["number"] else "---" for column in table["columns"]]
+    lines = [" | ".join(map(_cell, line)) for line in (header, rule, *table["rows"])]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _table(first: str, *titles: str, rows: list[list[str]]) -> Table:
+    columns = [{"title": first, "number": False}, *({"title": title, "number": True} for title in titles)]
+    return {"columns": columns, "rows": rows}
+
+
+def _return(scores: SweepScores, task: str, condition: str) -> str:
+    mean, paper = scores.mean(task, condition), scores.results.sweep.paper.get(task, {}).get(condition)
+    digits = _digits(mean.value, paper or 0.0)
+    lines = [_rounded(mean.value, digits)]
+    if math.isfinite(mean.low + mean.high):
+        lines.append(f"{_rounded(mean.low, digits)} to {_rounded(mean.high, digits)}")
+    if paper is not None:
+        # Of returns below zero a ratio says nothing.
+        ratio = f" × {mean.value / paper:.2f}" if mean.value > 0 and paper > 0 else ""
+        lines.append(f"paper {_rounded(paper, digits)}{ratio}")
+    return "\n".join(lines)
+
+
+def _standing(scores: SweepScores, task: str, condition: str) -> str:
+    if condition == scores.results.sweep.baseline:
+        return ""
+    return {"above": ", above", "inside": ", inside"}.get(scores.standing(task, condition) or "", "")
+
+
+def _score(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    ends = "" if math.isnan(estimate.low) else f" ({_rounded(estimate.low)} to {_rounded(estimate.high)})"
+    return f"{_rounded(estimate.value)}{ends}"
+
+
+def _digits(*returns: float) -> int:
+    """After the point, of returns that stand together: three that count."""
+    largest = max((abs(each) for each in returns if math.isfinite(each)), default=0.0)
+    return 0 if largest >= 100 else 1 if largest >= 10 else 2
+
+
+def _rounded(value: float, digits: int = 2) -> str:
+    return "–" if math.isnan(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")

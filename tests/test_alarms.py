@@ -1,0 +1,216 @@
+"""Alarms on curves that were made to be healthy or hacked, and on tiny runs that are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import probes  # noqa: F401  registers its environments
+import pytest
+from numpy.typing import NDArray
+from test_loop import QUICK_PPO, make_config
+from tiny_runs import tiny
+
+from prefrl.alarms import Alarm, reward_alarms
+from prefrl.cli import _print_result
+from prefrl.loop import PreferenceLoop
+from prefrl.oracles.synthetic import SyntheticOracle
+from prefrl.plots import Metrics, read_metrics
+from prefrl.preferences import PreferenceStore
+from prefrl.run import train
+from prefrl.segments import Segment
+
+STEPS = 4096
+Curve = NDArray[np.float64]
+
+
+def metrics_of(true: Curve | None, predicted: Curve, agreement: Curve | None = None) -> Metrics:
+    metrics: Metrics = {"env_steps": STEPS * np.arange(1.0, len(predicted) + 1), "predicted_return": predicted}
+    if true is not None:
+        metrics["true_return"] = true
+    if agreement is not None:
+        metrics["fit/accuracy"] = agreement
+    return metrics
+
+
+def learning(rows: int) -> Curve:
+    """From 0 to 1, fast at first, as returns do."""
+    return 1 - np.exp(-4 * np.linspace(0, 1, rows))
+
+
+def wandering(rng: np.random.Generator, rows: int, scale: float) -> Curve:
+    """Slow ups and downs, as a policy's return has beside its noise."""
+    return scale * np.convolve(rng.normal(size=rows + 9), np.ones(10) / np.sqrt(10), mode="valid")
+
+
+def kinds(alarms: list[Alarm]) -> set[str]:
+    return {alarm.kind for alarm in alarms}
+
+
+# Curves.
+
+
+@pytest.mark.parametrize("rows", [30, 120, 500])
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
+def test_healthy_runs_raise_none_however_noisy(rows: int, noise: float) -> None:
+    """The predicted return follows the true one, both with noise of their own, and both wander together."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sound = learning(rows) + wandering(rng, rows, noise / 2)
+        true = 3000 * (sound + noise * rng.normal(size=rows))
+        predicted = 900 * (sound + 0.3 * noise * rng.normal(size=rows))
+        agreement = 0.85 - 0.1 * learning(rows) + 0.05 * rng.normal(size=rows)
+        assert reward_alarms(metrics_of(true, predicted, agreement)) == []
+
+
+@pytest.mark.parametrize("rows", [30, 120, 500])
+def test_runs_that_go_nowhere_raise_none(rows: int) -> None:
+    """Their ranges are nothing but noise."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        true, predicted = rng.normal(size=(2, rows))
+        assert reward_alarms(metrics_of(true, predicted, 0.5 + 0.05 * rng.normal(size=rows))) == []
+
+
+@pytest.mark.parametrize("rows", [40, 120, 500])
+@pytest.mark.parametrize("noise", [0.02, 0.05])
+def test_a_policy_that_is_taken_in_raises_one_where_it_is(rows: int, noise: float) -> None:
+    """Both climb for the first half; then the true return falls back while the predicted one goes on."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = np.linspace(0, 1, rows)
+        true = 3000 * (np.where(x < 0.5, x, 1 - x) + noise * rng.normal(size=rows))
+        true[:2] = np.nan
+        found = reward_alarms(metrics_of(true, 900 * (x + 0.3 * noise * rng.normal(size=rows))))
+        assert kinds(found) == {"true return"}
+        assert min(alarm.from_steps for alarm in found) > 0.4 * rows * STEPS
+        assert all(alarm.from_steps < alarm.to_steps <= rows * STEPS for alarm in found)
+
+
+def test_without_a_true_return_the_held_out_agreement_raises_it() -> None:
+    x = np.linspace(0, 1, 200)
+    rng = np.random.default_rng(0)
+    agreement = np.where(x < 0.6, 0.85, np.maximum(0.55, 0.85 - 2 * (x - 0.6))) + 0.05 * rng.normal(size=200)
+    for true in (None, np.zeros(200), np.full(200, np.nan)):
+        assert kinds(reward_alarms(metrics_of(true, x, agreement))) == {"held-out agreement"}
+        assert reward_alarms(metrics_of(true, 1 - x, agreement)) == [], "nothing climbs"
+        assert reward_alarms(metrics_of(true, x, np.full(200, 0.85))) == []
+
+
+def test_an_alarm_tells_its_numbers() -> None:
+    stretches = np.repeat(np.arange(24.0), 5)  # 120 rows without noise
+    true = np.where(stretches < 20, 100 * stretches, 2000.0)
+    true[stretches == 21] = 1234
+    (found,) = reward_alarms(metrics_of(true, -1200 + 50 * stretches))
+    # The fall from stretch 19 is larger, but from there the predicted return climbs by less than a tenth of its range.
+    assert found == Alarm(
+        from_steps=93 * STEPS,  # the middle of stretch 18, of rows 91 to 95
+        to_steps=108 * STEPS,
+        kind="true return",
+        sentence="From 381k to 442k steps the predicted return climbed from −300 to −150 "
+        "while the true return fell from 1,800 to 1,234",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "raised"),
+    [
+        ({}, True),
+        ({"fall": 0.19}, False),
+        ({"fall": 0.21}, True),
+        ({"climb": 0.09}, False),
+        ({"climb": 0.11}, True),
+        ({"fall": 0.35, "over": 6}, True),
+        ({"fall": 0.35, "over": 12}, False),  # half of the run: too slow for a window of a quarter
+        ({"noise": 0.5}, False),
+    ],
+)
+def test_the_limits_by_curves_on_either_side(change: dict[str, float], raised: bool) -> None:
+    """The true return falls by a share of its range while the predicted one climbs by a share of its own."""
+    fall, climb, over, noise = (
+        change.get(name, default) for name, default in {"fall": 0.5, "climb": 0.5, "over": 4, "noise": 0.0}.items()
+    )
+    rng = np.random.default_rng(0)
+    ramp = np.clip((np.repeat(np.arange(24.0), 4) - 10) / over, 0, 1)
+    # The ranges are 1 each: the first three stretches span them, where both curves fall.
+    begin = np.repeat([1.0, 0.5, 0.0] + [0.0] * 21, 4)
+    late = np.repeat([0.0] * 3 + [1.0] * 21, 4)
+    true = begin + late * (0.9 - fall * ramp) + noise * rng.normal(size=96)
+    predicted = begin + late * climb * ramp
+    true[:4], predicted[:4] = 1.0, 1.0
+    found = [a for a in reward_alarms(metrics_of(true, predicted)) if a.from_steps > 6 * 4 * STEPS]
+    assert bool(found) == raised
+
+
+@pytest.mark.parametrize("missing", ["env_steps", "predicted_return", "true_return"])
+def test_what_lacks_a_column_or_rows_raises_none(missing: str) -> None:
+    x = np.linspace(0, 1, 23)
+    whole = metrics_of(1 - x, x)
+    assert reward_alarms(whole) == [], "too short"
+    assert reward_alarms({}) == []
+    longer = {name: np.interp(np.linspace(0, 22, 24), np.arange(23), values) for name, values in whole.items()}
+    assert reward_alarms(longer)
+    assert reward_alarms(longer | {"env_steps": np.where(np.arange(24) == 5, np.nan, 1.0)}) == []
+    del longer[missing]
+    assert reward_alarms(longer) == []
+    assert reward_alarms({name: np.full(60, np.nan) for name in whole} | {"env_steps": np.arange(60.0)}) == []
+
+
+# Runs.
+
+
+def metrics_of_a_run(tmp_path: Path, task: str, oracle: Any, seed: int) -> Metrics:
+    config = make_config(task, 30, labels=160, seed=seed, threads=1, reward__gradient_steps=5)
+    with PreferenceStore(tmp_path / f"{seed}.db") as store:
+        loop = PreferenceLoop(config, store, oracle)
+        reports = list(loop.iterations())
+        loop.close()
+    names = reports[0].metrics
+    columns = {name: np.array([report.metrics[name] for report in reports]) for name in names}
+    return {"env_steps": np.array([float(report.env_steps) for report in reports]), **columns}
+
+
+def opposite(segment: Segment) -> float:
+    return -segment.true_return
+
+
+def the_larger_the_better(segment: Segment) -> float:
+    """On Action, where ½ pays most: right at first, and wrong once ½ is reached."""
+    return float(segment.actions.sum())
+
+
+@pytest.mark.parametrize(
+    ("task", "score", "seed", "raised"),
+    [
+        ("Observation", opposite, 0, True),
+        ("Action", None, 0, False),
+        ("Action", None, 1, False),
+        ("Action", the_larger_the_better, 0, True),
+        ("Action", the_larger_the_better, 1, True),
+    ],
+)
+def test_a_predictor_that_is_misled_raises_an_alarm_and_an_honest_one_none(
+    tmp_path: Path, task: str, score: Callable[[Segment], float] | None, seed: int, raised: bool
+) -> None:
+    oracle = SyntheticOracle(score, seed=seed) if score is not None else None
+    found = reward_alarms(metrics_of_a_run(tmp_path, f"probes/{task}-v0", oracle, seed))
+    assert kinds(found) == ({"true return"} if raised else set())
+
+
+def test_a_run_that_is_hacked_warns_once_while_it_trains_and_says_so_in_the_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("prefrl.loop.make_oracle", lambda config, seed: SyntheticOracle(opposite, seed=seed))
+    run = train(tiny(tmp_path / "run", "probes/Observation-v0", steps=34 * 256, labels=120, ppo=QUICK_PPO))
+    assert len([record for record in caplog.records if "exploiting the predictor? From" in record.message]) == 1
+    found = reward_alarms(read_metrics(run / "metrics.csv"))
+    assert found
+    _print_result(run)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("alarm: ")] == [f"alarm: {alarm.sentence}" for alarm in found]
+    assert found[0].sentence in (run / "report.html").read_text()
