@@ -29,8 +29,8 @@ from typing import Any
 
 import httpx
 import tyro
+from common import REPOSITORY, RESULTS, markdown_table
 from labellers_at_once import Server, prepare
-from trials import REPOSITORY, RESULTS, markdown_table
 
 from prefrl.config import Count
 from prefrl.errors import UserError

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 import tyro
+from common import RESULTS, RUNS
 from stable_baselines3 import PPO
-from trials import RESULTS, RUNS
 
 from prefrl.preferences import PreferenceStore
 from prefrl.run_directory import read_json
@@ -99,16 +99,20 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def answers_of(path: Path) -> list[tuple[Any, ...]]:
-    """What was asked, and what was answered."""
+    """What was asked, and what was answered; nothing on the true reward."""
+    if not (path / "preferences.db").exists():
+        return []
     with PreferenceStore(path / "preferences.db") as store:
         asked = [(q.id, *(s.observations.tobytes() for s in q.segments)) for q in store.queries()]
         return [*asked, *((a.id, a.query_id, a.ranking) for a in store.answers(include_superseded=True))]
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
-    """Policy and predictor."""
+    """Policy and predictor, if there is one."""
     policy = PPO.load(path / "policy.zip", device="cpu").policy.state_dict()
-    return {k: v.numpy() for k, v in policy.items()} | safetensors.numpy.load_file(path / "predictor.safetensors")
+    predictor = path / "predictor.safetensors"
+    learnt = safetensors.numpy.load_file(predictor) if predictor.exists() else {}
+    return {k: v.numpy() for k, v in policy.items()} | learnt
 
 
 def same(path: Path, other: Path) -> dict[str, bool]:

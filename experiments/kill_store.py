@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from trials import REPOSITORY, RESULTS, markdown_table
+from common import REPOSITORY, RESULTS, markdown_table
 
 from prefrl.config import Count
 from prefrl.errors import UserError

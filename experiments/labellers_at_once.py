@@ -36,8 +36,8 @@ import httpx
 import numpy as np
 import sqlalchemy as sa
 import tyro
+from common import RESULTS, markdown_table
 from kill_store import StoreName, database
-from trials import RESULTS, markdown_table
 
 from prefrl.config import Count
 from prefrl.errors import UserError

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 import tyro
-from trials import RESULTS, RUNS
+from common import RESULTS, RUNS
 
 from prefrl.preferences import open_existing, schema
 from prefrl.run_directory import read_json

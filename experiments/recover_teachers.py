@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from trials import RESULTS, RUNS, markdown_table
+from common import RESULTS, RUNS, markdown_table
 
 from prefrl.agreement import FittedTeacher, fit_teacher, read_survey
 from prefrl.agreement.intervals import Interval
