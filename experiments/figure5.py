@@ -17,7 +17,8 @@ SWEEP = Sweep(
         "original": {"labels": 700},
         "random queries": {"labels": 700, "queries.selection": "uniform"},
         "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},
-        "no online queries": {"labels": 700, "queries.online": False},
+        # Two iterations of the random policy, the default, hold too few steps to ask everything about.
+        "no online queries": {"labels": 700, "queries.online": False, "queries.initial_rollouts": 8},
         "no regularisation": {"labels": 700, "reward.adaptive_l2": False, "reward.l2": 0.0},
         "no segments": {"labels": 700, "queries.segment_steps": 1},
         "target": {"labels": 700, "reward.target": "returns"},

@@ -87,7 +87,7 @@ class RewardOptions:
 class FitReport:
     """How well the ensemble fits; NaN where there is nothing to measure on."""
 
-    train_loss: float  # mean cross-entropy over members on pairs in their samples
+    train_loss: float  # mean cross-entropy over members on pairs in their samples, less the answers' own entropy
     validation_loss: float  # on held-out pairs
     accuracy: float  # share of decided held-out pairs that a member predicts right
     l2: float  # mean coefficient over members
@@ -224,6 +224,9 @@ class RewardTrainer:
         returns = self._returns_of_the_same(torch.from_numpy(chosen))
         rows = torch.from_numpy(chosen).expand(self.options.members, -1)
         losses = self._losses(rows, returns).numpy().astype(np.float64)  # (members, B)
+        if self.options.target == "comparisons":
+            # Else many answers "equal" would hide that the others are learnt by heart, and ℓ2 would fall.
+            losses -= answer_entropy(self.comparisons.mu[rows].numpy())
         copies = self.comparisons.copies[:, chosen]
         train = _weighted_mean(losses, copies)
         held_out = (copies == 0).astype(np.float64)
@@ -239,6 +242,12 @@ class RewardTrainer:
         right = (predicted[..., 0] > predicted[..., 1]) == (mu[..., 0] > mu[..., 1])
         accuracy = float((right * decided).sum() / decided.sum()) if decided.any() else float("nan")
         return FitReport(_mean(train), _mean(validation), accuracy, float(self.l2.mean()))
+
+
+def answer_entropy(mu: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Least cross-entropy that any prediction can have: (..., k) answers -> (...), 0 where one segment is preferred."""
+    probabilities = mu.astype(np.float64)
+    return -(probabilities * np.log(np.where(probabilities > 0, probabilities, 1.0))).sum(axis=-1)
 
 
 def _weighted_mean(values: NDArray[np.float64], weights: NDArray[np.number]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from prefrl.errors import UserError
 from prefrl.preferences import Answer
 from prefrl.queries import Query
 from prefrl.reward_model import RewardEnsemble, preference_probability
-from prefrl.reward_training import L2_RANGE, RewardOptions, RewardTrainer, adapt_l2
+from prefrl.reward_training import L2_RANGE, RewardOptions, RewardTrainer, adapt_l2, answer_entropy
 from prefrl.segments import Segment
 
 OBSERVATIONS, ACTIONS, STEPS = 3, 1, 5
@@ -105,6 +105,31 @@ def test_overfitting_raises_l2_and_the_switch_keeps_it() -> None:
     assert (adaptive.l2 > 1.5e-4).all()
     assert (fixed.l2 == 1e-4).all()
     assert adaptive.fit(0).l2 == pytest.approx(adaptive.l2.mean())
+
+
+def test_overfitting_raises_l2_also_where_most_answers_are_equal() -> None:
+    def mostly_equal(left: Segment, right: Segment) -> str:
+        number = int(abs(left.true_return) * 1e4)
+        return ("left", "right")[number % 2] if number % 5 == 0 else "equal"
+
+    trainer = make_trainer(60, mostly_equal, l2=1e-4)
+    assert (trainer.comparisons.mu[:60, 0] == 0.5).float().mean() > 0.7
+    trainer.fit(400)
+    for _ in range(12):
+        report = trainer.fit(8)
+    assert report.validation_loss > 1.5 * report.train_loss
+    assert (trainer.l2 > 1.5e-4).all()
+
+
+@pytest.mark.parametrize("mu", [(1.0, 0.0), (0.5, 0.5), (0.25, 0.75), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)])
+def test_the_entropy_of_an_answer_is_the_least_loss_of_any_prediction(mu: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(0)
+    others = rng.dirichlet(np.ones(len(mu)), 2000)
+    cross_entropies = -(np.array(mu) * np.log(others)).sum(axis=1)
+    least = answer_entropy(np.array(mu))
+    assert (cross_entropies >= least).all()
+    best = np.where(np.array(mu) > 0, mu, 1.0)
+    assert -(np.array(mu) * np.log(best)).sum() == pytest.approx(float(least))
 
 
 @pytest.mark.parametrize("error_rate", [0.0, 0.1, 0.5])
