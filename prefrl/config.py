@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -264,11 +265,17 @@ def config_from_json(options: dict[str, Any], source: Path | str) -> TrainConfig
         UserError: an option is missing, of the wrong type, or impossible.
     """
     try:
-        return pydantic.TypeAdapter(TrainConfig).validate_python(options)
+        return _adapter().validate_python(options)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise UserError(f"{source} is no configuration of a run: {name}: {first['msg']}") from error
+
+
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter[TrainConfig]:
+    """Takes some milliseconds to make."""
+    return pydantic.TypeAdapter(TrainConfig)
 
 
 def _absolute(url_or_path: str) -> str:

@@ -169,6 +169,14 @@ def test_a_trial_that_would_ask_people_is_refused(command: Command, tmp_path: Pa
     assert "reacher, 40 answers, seed 0 asks people, whom a sweep cannot wait for" in err
 
 
+def test_without_ray_its_engine_says_what_to_install(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "prefrl.sweep.ray_engine", raising=False)
+    code, _, err = command("tiny", "--engine", "ray")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'" in err
+
+
 def test_quick_runs_are_kept_apart(command: Command) -> None:
     code, out, _ = command("tiny", "--quick", "--part", "1/4")
     assert code == 0

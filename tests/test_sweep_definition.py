@@ -126,9 +126,21 @@ def test_quick_trials_are_tiny_and_still_differ() -> None:
     sweep = tiny_sweep(conditions={"350": {"labels": 350}, "700": {}, "1400": {"labels": 1400}}, baseline=None)
     sweep = replace(sweep, options={**sweep.options, "labels": 700, "steps": 2_000_000})
     found = quick(sweep).trials
-    assert [trial.config.labels for trial in found] == [10, 20, 40]
+    assert [trial.config.labels for trial in found] == [11, 18, 32]
     assert all(trial.config.steps < 50_000 for trial in found)
     assert len(set(ids(found))) == 3
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parent.parent.glob("experiments/*.py")), ids=lambda path: path.stem
+)
+def test_every_committed_sweep_can_be_run_whole_and_quick(path: Path) -> None:
+    """None of its trials is refused; no two conditions of a task are one run."""
+    if "SWEEP = " not in path.read_text():
+        return
+    sweep = load_sweep(str(path))[1]
+    for each in (sweep, quick(sweep)):
+        assert len(set(ids(each.trials))) == len(sweep.tasks) * len(sweep.conditions) * len(sweep.seeds)
 
 
 # Loading.

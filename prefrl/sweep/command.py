@@ -128,10 +128,10 @@ def chosen(sweep: Sweep, options: SweepOptions) -> list[Trial]:
 
 
 def quick(sweep: Sweep) -> Sweep:
-    """The same trials made tiny, with answers in proportion."""
+    """The same trials made tiny, with few answers, fewer where there were fewer."""
 
     def fewer(options: Options) -> dict[str, Any]:
-        return {**options, **({"labels": max(8, options["labels"] // 35)} if "labels" in options else {})}
+        return {**options, **({"labels": 4 + options["labels"] // 50} if "labels" in options else {})}
 
     return replace(
         sweep,

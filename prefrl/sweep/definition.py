@@ -9,8 +9,8 @@ import hashlib
 import json
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -46,13 +46,17 @@ class Trial:
         Raises:
             UserError: there is no such option, or it cannot work.
         """
-        config = replace(default_config(self.task), seed=self.seed)
+        options = json.loads(json.dumps(asdict(replace(default_config(self.task), seed=self.seed)), default=str))
         for key, value in self.options.items():
-            config = _changed(config, key.split("."), value, key)
-        # Checked and converted as config.json is: 2e6 steps are 2000000, else one run would have two ids.
-        return config_from_json(
-            json.loads(json.dumps(asdict(config), default=str)), f"{self.task}, {self.condition}"
-        ).resolved()
+            *path, last = key.split(".")
+            stage: Any = options
+            for name in path:
+                stage = stage.get(name) if isinstance(stage, dict) else None
+            if not isinstance(stage, dict) or last not in stage:
+                raise UserError(f"no option {key!r}; `prefrl train --help` lists them, as --{key.replace('_', '-')}")
+            stage[last] = value
+        # Checked and converted all at once, as config.json is: 2e6 steps are 2000000, else one run would have two ids.
+        return config_from_json(options, f"{self.task}, {self.condition}").resolved()
 
     @cached_property
     def learnt_from(self) -> dict[str, Any]:
@@ -172,12 +176,3 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in options.items():
         pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return pairs
-
-
-def _changed(stage: Any, path: Sequence[str], value: Any, key: str) -> Any:
-    """A dataclass with one option, perhaps of a stage within it, changed."""
-    if not is_dataclass(stage) or path[0] not in {each.name for each in fields(stage)}:
-        raise UserError(f"no option {key!r}; `prefrl train --help` lists them, as --{key.replace('_', '-')}")
-    if len(path) > 1:
-        value = _changed(getattr(stage, path[0]), path[1:], value, key)
-    return replace(stage, **{path[0]: value})  # type: ignore[type-var]

@@ -79,14 +79,15 @@ class Sweeping:
         except BaseException:
             self._engine.kill()
             raise
-        for id_ in self._waiting if not stopping else []:  # in other processes' hands to the last
-            if is_done(self._root / id_):
-                self.tally.done.add(id_)
-            else:
-                self.tally.elsewhere.setdefault(id_, self._who_runs(id_))
-        if stopping:
+        if stop.requested:
             left = len(self._trials) - len(self.tally.done)
             raise Stopped(f"stopped with {left} of {counted(len(self._trials))} to go; the same command continues")
+        for id_ in [*self._waiting, *self.tally.elsewhere]:  # in other processes' hands to the last
+            if is_done(self._root / id_):
+                self.tally.done.add(id_)
+                self.tally.elsewhere.pop(id_, None)
+            else:
+                self.tally.elsewhere.setdefault(id_, self._who_runs(id_))
         return self.tally
 
     def snapshot(self) -> Snapshot:
