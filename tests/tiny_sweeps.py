@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {  # as tiny_runs.tiny has them
     "ppo.batch_size": 128,
     "ppo.epochs": 2,
 }
-LONG = 80 * 256  # steps that leave some seconds to kill something in
+LONG = 48 * 256  # steps that leave some seconds to kill something in
 PATIENCE = 120.0  # seconds to wait for another process, where the machine is busy
 CONDITIONS: dict[str, dict[str, Any]] = {"40 answers": {}, "true reward": {"feedback": "none"}}
 

@@ -73,7 +73,7 @@ class Sweeping:
                         self._engine.stop()
                     for ended in self._engine.wait(WAIT_SECONDS):
                         self._note(ended, stopping)
-                    if not stopping:
+                    if not stop.requested:
                         self._start_what_can()
                     self._view.show(self.snapshot())
         except BaseException:
