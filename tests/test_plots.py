@@ -227,6 +227,12 @@ def test_conditions_differ_in_marker_and_dashes_and_are_told_apart_without_colou
     assert looks["true reward"].colour == "#000000"
 
 
+def test_more_conditions_than_colours_still_differ_in_dashes_and_marker() -> None:
+    looks = list(plots.looks([str(i) for i in range(49)]).values())
+    assert len({(look.colour, look.marker) for look in looks}) == 49
+    assert len({(look.colour, str(look.line)) for look in looks}) == 49
+
+
 def test_a_condition_looks_the_same_wherever_the_baseline_stands() -> None:
     first, last = plots.looks(CONDITIONS, "true reward"), plots.looks(CONDITIONS[::-1], "true reward")
     assert first["true reward"] == last["true reward"]
@@ -338,6 +344,35 @@ def test_figures_of_a_sweep_survive_missing_data() -> None:
     assert "hopper" in written(plots.final_panels([TaskFinals("hopper", {}, {})], looks))
     one = Curve("a", np.array([5.0]), np.array([1.0]))
     assert "not measured" not in written(plots.learning_panels([TaskCurves("hopper", [one])], looks))
+
+
+def test_bands_of_profiles_are_left_out_where_they_would_cover_each_other() -> None:
+    thresholds = np.array([0.0, 1.0])
+    profile = Profile(thresholds, np.array([1.0, 0.5]), np.array([1.0, 0.3]), np.array([1.0, 0.8]))
+    for count in (plots.MOST_BANDS, plots.MOST_BANDS + 1):
+        names = CONDITIONS[:count]
+        figure = plots.aggregate_profiles([Aggregate("gap", {})], dict.fromkeys(names, profile), plots.looks(names))
+        assert len(figure.get_axes()[-1].collections) == (count if count <= plots.MOST_BANDS else 0)
+
+
+def test_a_panel_without_a_run_has_no_ticks_but_of_the_steps_to_come() -> None:
+    looks = plots.looks(["a"])
+    for figure in (
+        plots.learning_panels([TaskCurves("hopper", [])], looks),
+        plots.answers_panels([TaskAnswers("hopper", [], [])]),
+    ):
+        assert not [*figure.axes[0].get_xticks(), *figure.axes[0].get_yticks()]
+    assert not len(plots.final_panels([TaskFinals("hopper", {}, {})], looks).axes[0].get_xticks())
+    (axes,) = plots.learning_panels([TaskCurves("hopper", [], steps=2e6)], looks).axes
+    assert axes.get_xlim() == (0, 2e6)
+    assert not len(axes.get_yticks())
+
+
+def test_returns_below_one_are_not_written_in_thousandths() -> None:
+    drawn = written(plots.learning_panels([TaskCurves("hopper", [rising("a", -0.9)])], plots.looks(["a"])))
+    assert "−0.5" in drawn
+    assert "500k" in drawn
+    assert "m<" not in drawn
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 8, 10])

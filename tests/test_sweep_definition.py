@@ -126,6 +126,10 @@ def test_trials_go_seed_after_seed_and_a_condition_has_the_last_word() -> None:
         ({"seeds": ()}, "has no trials"),
         ({"baseline": "PPO"}, "'PPO' is none of: 40 answers, true reward"),
         ({"baseline": None, "drawings": ("profiles",)}, "name the sweep's baseline"),
+        (
+            {"conditions": {"a": {}, "b": {"queries.online": False}}, "baseline": None, "drawings": ("answers",)},
+            "'a' and 'b' both have 40 answers on",
+        ),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -140,6 +144,13 @@ def test_quick_trials_are_tiny_and_still_differ() -> None:
     assert [trial.config.labels for trial in found] == [11, 18, 32]
     assert all(trial.config.steps < 50_000 for trial in found)
     assert len(set(ids(found))) == 3
+
+
+def test_answers_that_quick_trials_cannot_tell_apart_are_not_drawn() -> None:
+    conditions = {"700": {"labels": 700}, "710": {"labels": 710}}
+    sweep = tiny_sweep(conditions=conditions, baseline=None, drawings=("learning", "answers"))
+    assert sweep.drawings == ("learning", "answers")
+    assert quick(sweep).drawings == ("learning",)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import csv
 import itertools
+import json
 import math
 import re
 from dataclasses import replace
@@ -7,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import find_chromium
 from scipy import stats
+from stand_in import browser
 from swept import RANDOM, small_sweep, swept
 from test_report import Page
 
+from prefrl import plots
 from prefrl.errors import UserError
 from prefrl.paper import FIGURE_2, FIGURE_5, TRUE_REWARD
-from prefrl.report.sweep_page import build_sweep_report
+from prefrl.report.sweep_drawings import sweep_figures
+from prefrl.report.sweep_page import COVERAGE, build_sweep_report
 from prefrl.report.sweep_scores import SweepScores
-from prefrl.report.sweep_tables import answers_table, markdown, return_table
+from prefrl.report.sweep_tables import aggregate_table, answers_table, markdown, return_table
 from prefrl.sweep import Sweep, SweepResults, Trial, load_sweep, write_results
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -116,8 +121,8 @@ def test_returns_stand_beside_the_papers_with_their_ratio(incomplete: SweepResul
     hopper, reacher = table["rows"]
     mean = np.mean(finals(incomplete, "hopper", "700 answers"))
     assert hopper[3].splitlines()[0] == f"{mean:,.0f}"
-    assert hopper[3].splitlines()[2] == f"paper 4,500 × {mean / 4500:.2f}"
-    assert reacher[3].splitlines()[2] == "paper −3.15"  # below zero, where a ratio would mislead
+    assert hopper[3].splitlines()[2:] == ["paper 4,500", f"× {mean / 4500:.2f}"]
+    assert reacher[3].splitlines()[2:] == ["paper −3.15"]  # below zero, where a ratio would mislead
     assert reacher[2].splitlines() == [
         f"{finals(incomplete, 'reacher', TRUE_REWARD)[0]:.2f}".replace("-", "−"),
         "paper −1.80",
@@ -163,6 +168,93 @@ def test_the_interval_of_a_score_holds_the_uncertainty_of_the_baseline() -> None
     assert (itself.low, itself.value, itself.high) == pytest.approx((1, 1, 1))
 
 
+def test_without_two_runs_there_is_no_interval() -> None:
+    shares = {(task, name): [0.9] for task in ("hopper", "reacher") for name in small_sweep().conditions}
+    scores = of_shares(shares, seeds=1)
+    for row in aggregate_table(scores)["rows"]:
+        assert not any("to" in cell for cell in row), row
+    profile = scores.profile("700 answers", np.array([0.5]))
+    assert profile is not None
+    assert np.isnan([profile.low, profile.high]).all()
+
+
+def test_the_baselines_own_gap_has_no_interval() -> None:
+    scores = SweepScores(swept(small_sweep(seeds=(0, 1, 2))))
+    assert scores.gap(TRUE_REWARD).value > 0
+    assert math.isnan(scores.gap(TRUE_REWARD).low + scores.gap(TRUE_REWARD).high)
+    assert math.isfinite(scores.gap("700 answers").low + scores.iqm(TRUE_REWARD).low)
+
+
+def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Path) -> None:
+    rows = {row[0]: row[1:3] for row in aggregate_table(SweepScores(incomplete))["rows"]}
+    assert rows["700 answers"] == ["2 of 2", "4 of 4"]
+    assert rows["350 answers"] == ["1 of 2", "2 of 4"]
+    text = (reported / "small.md").read_text()
+    assert "rows and lines are not over the same tasks" in text
+    assert "one run, which counts as exact: true reward: reacher; 700 answers: reacher." in text
+
+
+def test_a_finished_sweep_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    write_results(swept(small_sweep()), tmp_path)
+    build_sweep_report(tmp_path)
+    lines = (tmp_path / "small.md").read_text().splitlines()
+    assert lines[2] == "2 tasks · 3 conditions · 2 seeds each; 12 of 12 trials are finished."
+    assert not [line for line in lines if line.startswith("**")]
+
+
+def test_counts_of_one_are_singular_and_one_run_has_no_interval(tmp_path: Path) -> None:
+    conditions = {TRUE_REWARD: {"feedback": "none"}, "700 answers": {"labels": 700}}
+    sweep = small_sweep(tasks=("hopper",), conditions=conditions, seeds=(0,))
+    write_results(swept(sweep, finished=lambda trial: trial.condition == TRUE_REWARD), tmp_path)
+    build_sweep_report(tmp_path)
+    lines = (tmp_path / "small.md").read_text().splitlines()
+    assert lines[2] == "1 task · 2 conditions · 1 seed each; 1 of 2 trials is finished."
+    assert lines[4].startswith("**1 of 2 trials is not finished;")
+    assert lines[6].startswith("**Over all tasks, there are no intervals of true reward: no task has two runs each")
+
+
+def test_panels_of_tasks_without_a_run_have_the_axis_of_the_sweep() -> None:
+    for finished in (("hopper",), ()):
+        results = swept(small_sweep(drawings=("learning",)), finished=lambda trial, done=finished: trial.task in done)
+        figure = next(sweep_figures(SweepScores(results))).figure
+        hopper, reacher = figure.axes
+        assert hopper.get_xlim()[1] == reacher.get_xlim()[1] > 1e6  # the paper's values stand beyond
+        ticks = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+        assert ticks == ["0", "250k", "500k", "750k", "1M"] * 2
+
+
+def test_the_captions_of_many_conditions_speak_of_no_bands() -> None:
+    captions = {}
+    for count in (plots.MOST_BANDS, plots.MOST_BANDS + 1):
+        answers = {f"{50 * i} answers": {"labels": 50 * i} for i in range(1, count)}
+        sweep = small_sweep(conditions={TRUE_REWARD: {"feedback": "none"}, **answers}, drawings=("profiles",))
+        captions[count] = next(sweep_figures(SweepScores(swept(sweep)))).caption
+    assert [caption.split(" are ")[0] for caption in captions.values()] == ["Bars and bands", "Bars"]
+
+
+def test_the_coverage_that_the_page_tells_is_the_one_measured() -> None:
+    result = json.loads((EXPERIMENTS / "results" / "interval_coverage" / "interval_coverage.json").read_text())
+    sweeps, seeds = result["options"]["sweeps"], result["options"]["seeds"]
+    shares = sorted(100 * each["inside"] / sweeps for each in result["found"].values())
+    assert seeds == 3
+    assert f"{shares[0]:.0f} to {shares[-1]:.0f} % of {sweeps} simulated sweeps" in COVERAGE
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed; make test says how to change that")
+def test_all_columns_of_eight_conditions_are_on_the_screen_and_on_paper(tmp_path: Path) -> None:
+    sweep = sweep_of("figure5")
+    write_results(swept(sweep, random=dict.fromkeys(sweep.tasks, -1234.0)), tmp_path)
+    page_path = build_sweep_report(tmp_path)
+    fit = "[...document.querySelectorAll('.scroll')].map(each => each.scrollWidth <= each.clientWidth)"
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(page_path.as_uri())
+        assert page.evaluate(fit) == [True] * 4
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 960, "height": 720})  # a sheet of letter or A4 across, within its margins
+        assert page.evaluate(fit) == [True] * 4
+
+
 def test_reaching_the_baseline_is_by_mean_or_by_its_t_interval() -> None:
     baseline = [0.9, 1.0, 1.1]
     low, _ = stats.t.interval(0.95, df=2, loc=1.0, scale=stats.sem(baseline))
@@ -198,7 +290,7 @@ def test_the_fewest_answers_that_reach_nine_tenths_are_told() -> None:
     scores = of_shares(shares, seeds=1, conditions=conditions)
     assert scores.answers == {"50 answers": 50, "200 answers": 200, "1400 answers": 1400}
     assert list(scores.answers.values()) == [50, 200, 1400]
-    assert [scores.enough_answers(task) for task in scores.tasks] == [200, None]
+    assert [scores.enough_answers(task) for task in scores.tasks] == ["200 answers", None]
     assert answers_table(scores)["rows"] == [
         ["hopper", "200", "0.89", "0.91", "0.85"],
         ["reacher", "none of these", "0.50", "0.60", "0.70"],
@@ -232,7 +324,7 @@ def test_a_sweep_without_a_finished_trial_has_a_page(tmp_path: Path) -> None:
     write_results(swept(small_sweep(), finished=lambda trial: False), tmp_path)
     words = Page(build_sweep_report(tmp_path)).words
     assert "0 of 12 trials are finished" in words
-    assert "no run of true reward is finished" in words
+    assert "hopper, reacher: no run of true reward is finished." in words
     assert words.count("not measured") >= 5  # in the panels
 
 

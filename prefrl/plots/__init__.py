@@ -7,7 +7,7 @@ Reads metrics.csv (read_metrics) or arrays; returns matplotlib Figures, which sa
 """
 
 from prefrl.plots.answers import TaskAnswers, answers_panels
-from prefrl.plots.conditions import Look, looks
+from prefrl.plots.conditions import MOST_BANDS, Look, looks
 from prefrl.plots.diagnostics import (
     fit_curves,
     label_curve,
@@ -25,7 +25,7 @@ from prefrl.plots.learning import Curve, curve, curve_over_seeds, draw_curves, l
 from prefrl.plots.metrics import Metrics, last_value, measured, read_metrics
 from prefrl.plots.profiles import Aggregate, Profile, aggregate_profiles
 from prefrl.plots.style import COLOURS, HATCHES, LINES, MARKERS, STYLE, save, styled, to_svg
-from prefrl.plots.sweeps import MOST_BANDS, TaskCurves, TaskFinals, final_panels, learning_panels
+from prefrl.plots.sweeps import TaskCurves, TaskFinals, final_panels, learning_panels
 
 __all__ = [
     "COLOURS",

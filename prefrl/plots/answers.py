@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prefrl.plots.conditions import GREY, PAPER, few_ticks, grid, legend_above, limits, sample
+from prefrl.plots.conditions import GREY, PAPER, few_ticks, grid, legend_above, limits, no_ticks, sample
 from prefrl.plots.labellers import Estimate
 from prefrl.plots.style import say_empty, styled, tint
 
@@ -45,14 +45,17 @@ def answers_panels(tasks: Sequence[TaskAnswers]) -> Figure:
         beside = [(BESIDE * answers, value) for answers, value in panel.runs]
         axes.plot(*_columns(beside), marker="o", markersize=2.5, linestyle="", color=tint(COLOUR, 0.5))
         axes.plot(*_columns(panel.paper), marker="D", markersize=4.5, linestyle="", color=GREY, markerfacecolor="white")
-        low, high = limits(line.get_ydata() for line in axes.lines)
+        drawn = [line.get_ydata() for line in axes.lines]
+        low, high = limits(drawn)
         _intervals(axes, panel.means, (low, high))
         if panel.reached is not None:
             _mark(axes, panel.reached, low)
         if not panel.means:
             say_empty(axes)
         axes.set_ylim(low, high)
-        _axis(axes, [each.at for each in panel.means] or [1.0])
+        _axis(axes, [each.at for each in panel.means])
+        if not any(np.size(each) for each in drawn):
+            no_ticks(axes.yaxis)
         axes.set_title(panel.task)
     figure.supxlabel("answers", fontsize="medium")
     figure.supylabel("final true return", fontsize="medium")
@@ -87,12 +90,15 @@ def _mark(axes: Axes, reached: Estimate, low: float) -> None:
 
 
 def _axis(axes: Axes, answers: Sequence[float]) -> None:
+    few_ticks(axes.yaxis)
+    if not answers:
+        no_ticks(axes.xaxis)
+        return
     axes.set_xlim(min(answers) / 1.35, max(answers) * 1.35)
     axes.xaxis.set_major_locator(FixedLocator(list(answers)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.tick_params(axis="x", labelsize=7.5)
-    few_ticks(axes.yaxis)
 
 
 def _legend(tasks: Sequence[TaskAnswers]) -> list[Line2D]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from prefrl.plots.style import LINES, MARKERS
@@ -19,7 +19,9 @@ from prefrl.plots.style import LINES, MARKERS
 GREY = "#5b6570"
 PAPER = "the paper's final value"
 
-# Black is the baseline's; each of the seven others differs in colour, dashes and marker.
+MOST_BANDS = 5  # in one panel; more would cover each other
+
+# Black is the baseline's; the first seven others differ in colour, in dashes and in marker.
 CONDITION_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A7A7A")
 CONDITION_LINES = (*LINES, (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 CONDITION_MARKERS = (*MARKERS, "X")
@@ -39,11 +41,16 @@ Looks = Mapping[str, Look]  # by condition
 
 
 def looks(conditions: Sequence[str], baseline: str | None = None) -> dict[str, Look]:
-    """A look for each condition, in their order; the baseline is black, solid and thin."""
+    """A look for each condition, in their order; the baseline is black, solid and thin.
+
+    Any seven that follow each other differ in colour. From the eighth on a colour comes again, with other dashes and
+    another marker: 49 are distinct.
+    """
     found: dict[str, Look] = {}
     for condition in conditions:
-        i = len(found.keys() - {baseline}) % len(CONDITION_COLOURS)
-        found[condition] = Look(CONDITION_COLOURS[i], CONDITION_LINES[i], CONDITION_MARKERS[i])
+        again, colour = divmod(len(found.keys() - {baseline}), len(CONDITION_COLOURS))
+        own = (colour + again) % len(CONDITION_COLOURS)
+        found[condition] = Look(CONDITION_COLOURS[colour], CONDITION_LINES[own], CONDITION_MARKERS[own])
         if condition == baseline:
             found[condition] = Look("#000000", "-", "*", width=1.2)
     return found
@@ -82,9 +89,20 @@ def limits(values: Iterable[ArrayLike], margin: float = 0.06) -> tuple[float, fl
 
 
 def few_ticks(axis: Axis, count: int = 5) -> None:
-    """At round numbers: 500k, 1M."""
+    """At round numbers: 500k, 1M; below one as they are, 0.5, for no return is read in thousandths."""
     axis.set_major_locator(MaxNLocator(count, steps=(1, 2, 2.5, 5, 10)))
-    axis.set_major_formatter(EngFormatter(sep=""))
+    engineering = EngFormatter(sep="")
+
+    def text(value: float, position: int | None = None) -> str:
+        return f"{value:.4g}".replace("-", "−") if 0 < abs(value) < 1 else engineering(value, position)
+
+    axis.set_major_formatter(FuncFormatter(text))
+
+
+def no_ticks(axis: Axis) -> None:
+    """Of a panel in which nothing was measured, where any number would be made up."""
+    axis.set_major_locator(NullLocator())
+    axis.set_minor_locator(NullLocator())
 
 
 def literal(label: str) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from prefrl.plots.conditions import Look, Looks, literal
+from prefrl.plots.conditions import MOST_BANDS, Look, Looks, literal
 from prefrl.plots.labellers import Estimate
 from prefrl.plots.style import say_empty, styled
 
@@ -38,7 +38,10 @@ class Profile:
 
 @styled
 def aggregate_profiles(aggregates: Sequence[Aggregate], profiles: Mapping[str, Profile], looks: Looks) -> Figure:
-    """Above, a panel per aggregate and a row per condition; below, the conditions' performance profiles."""
+    """Above, a panel per aggregate and a row per condition; below, the conditions' performance profiles.
+
+    Up to five conditions have the bands of their profiles; more would cover each other.
+    """
     above = 0.75 + 0.25 * len(looks)
     figure = Figure(figsize=(8.6, above + 3.6))
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(above, 3.6))[:, 0]
@@ -47,7 +50,7 @@ def aggregate_profiles(aggregates: Sequence[Aggregate], profiles: Mapping[str, P
         _aggregate(axes, aggregate, looks)
     axes = lower.subplots()
     for name, profile in profiles.items():
-        _profile(axes, name, profile, looks[name])
+        _profile(axes, name, profile, looks[name], band=len(looks) <= MOST_BANDS)
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylabel("share of runs above τ")
@@ -78,7 +81,7 @@ def _aggregate(axes: Axes, aggregate: Aggregate, looks: Looks) -> None:
     axes.set_title(aggregate.title)
 
 
-def _profile(axes: Axes, name: str, profile: Profile, look: Look) -> None:
+def _profile(axes: Axes, name: str, profile: Profile, look: Look, band: bool) -> None:
     axes.plot(
         profile.thresholds,
         profile.shares,
@@ -93,4 +96,5 @@ def _profile(axes: Axes, name: str, profile: Profile, look: Look) -> None:
         zorder=3,
     )
     steps, low, high = profile.thresholds, profile.low, profile.high
-    axes.fill_between(steps, low, high, color=look.colour, alpha=0.13, linewidth=0, step="post")
+    if band and np.isfinite(low + high).all():
+        axes.fill_between(steps, low, high, color=look.colour, alpha=0.13, linewidth=0, step="post")

@@ -10,12 +10,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prefrl.plots.conditions import GREY, PAPER, Look, Looks, few_ticks, grid, legend_above, limits, sample
+from prefrl.plots.conditions import (
+    GREY,
+    MOST_BANDS,
+    PAPER,
+    Look,
+    Looks,
+    few_ticks,
+    grid,
+    legend_above,
+    limits,
+    no_ticks,
+    sample,
+)
 from prefrl.plots.labellers import Estimate
 from prefrl.plots.learning import Curve
 from prefrl.plots.style import say_empty, styled
-
-MOST_BANDS = 5
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class TaskCurves:
     task: str
     curves: Sequence[Curve]
     paper: Mapping[str, float] = field(default_factory=dict)  # final true return by condition
-    steps: float = 0.0  # of the runs; a curve's last point may lie before
+    steps: float = 0.0  # of the runs, also of those to come; a curve's last point may lie before
 
 
 @dataclass(frozen=True)
@@ -112,10 +122,17 @@ def _frame_curves(axes: Axes, panel: TaskCurves) -> None:
     """Limits by means and the paper's values: the intervals of three seeds may run out of the panel."""
     low, high = limits([*(curve.values for curve in panel.curves), list(panel.paper.values())])
     axes.set_ylim(low, high)
-    few_ticks(axes.yaxis)
+    if panel.curves or panel.paper:
+        few_ticks(axes.yaxis)
+    else:
+        no_ticks(axes.yaxis)
     ends = [float(curve.env_steps[-1]) for curve in panel.curves if len(curve.env_steps)]
-    axes.set_xlim(0, max([panel.steps, *ends]) or 1.0)
-    few_ticks(axes.xaxis, 4)
+    last = max([panel.steps, *ends])
+    axes.set_xlim(0, last or 1.0)
+    if last:
+        few_ticks(axes.xaxis, 4)
+    else:
+        no_ticks(axes.xaxis)
     if not panel.curves:
         say_empty(axes)
 
@@ -151,7 +168,10 @@ def _paper_strip(axes: Axes, paper: Mapping[str, float], looks: Looks) -> None:
 def _frame_finals(axes: Axes, panel: TaskFinals) -> None:
     values = [*panel.runs.values(), list(panel.paper.values())]
     axes.set_xlim(*limits(values, margin=0.1))
-    few_ticks(axes.xaxis, 4)
+    if any(map(len, values)):
+        few_ticks(axes.xaxis, 4)
+    else:
+        no_ticks(axes.xaxis)
 
 
 def _interval_row(axes: Axes, row: int, estimate: Estimate, look: Look) -> None:

@@ -36,8 +36,8 @@ def sweep_figures(scores: SweepScores) -> Iterator[SweepFigure]:
             "profiles",
             "Scores over all tasks",
             plots.aggregate_profiles(aggregates, profiles, looks),
-            "Bars and bands are 95 % intervals of the stratified bootstrap over seeds; of the optimality gap, less is "
-            "better. Below, the share of all runs that score above τ.",
+            f"{_bars(scores)} are 95 % intervals of the stratified bootstrap over seeds; of the optimality gap, less "
+            "is better. Below, the share of all runs that score above τ.",
         )
     if "learning" in sweep.drawings:
         yield SweepFigure(
@@ -62,6 +62,10 @@ def sweep_figures(scores: SweepScores) -> Iterator[SweepFigure]:
         "Mean over the final evaluation's episodes. Lines are 95 % t intervals of the mean over seeds; an arrow says "
         f"that one goes on beyond the panel.{_of_the_paper(scores, 'Grey bars are')}",
     )
+
+
+def _bars(scores: SweepScores) -> str:
+    return "Bars" if len(scores.conditions) > plots.MOST_BANDS else "Bars and bands"
 
 
 def _means(scores: SweepScores) -> str:
@@ -110,8 +114,17 @@ def _task_curves(scores: SweepScores, task: str) -> TaskCurves:
         runs = [run for run in runs if measured(run, "true_return")]
         if runs:
             curves.append(plots.curve_over_seeds(name, runs, band="interval"))
-    steps = max((each.steps for each in scores.results.outcomes if each.task == task), default=0)
-    return TaskCurves(task, curves, scores.results.sweep.paper.get(task, {}), steps)
+    return TaskCurves(task, curves, scores.results.sweep.paper.get(task, {}), _steps(scores, task))
+
+
+def _steps(scores: SweepScores, task: str) -> float:
+    """Of a task's runs; where none is finished what the sweep asks for, or those of its other tasks; 0 if unknown."""
+    outcomes = scores.results.outcomes
+    own = [float(each.steps) for each in outcomes if each.task == task]
+    if not own:
+        planned = (trial.options.get("steps") for trial in scores.results.sweep.trials if trial.task == task)
+        own = [float(steps) for steps in planned if steps is not None]
+    return max(own or [float(each.steps) for each in outcomes], default=0.0)
 
 
 def _task_finals(scores: SweepScores, task: str) -> TaskFinals:
@@ -126,7 +139,7 @@ def _task_finals(scores: SweepScores, task: str) -> TaskFinals:
 def _task_answers(scores: SweepScores, task: str) -> TaskAnswers:
     paper = scores.results.sweep.paper.get(task, {})
     means = {
-        count: replace(scores.mean(task, name), at=count)
+        name: replace(scores.mean(task, name), at=count)
         for name, count in scores.answers.items()
         if len(scores.returns(task, name))
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -48,7 +48,8 @@ class SweepScores:
     A score is normalised by the random policy's return (0) and by the mean over the baseline's seeds (1). Intervals of
     scores resample the baseline's seeds along with the condition's, so they hold the uncertainty of the scale too;
     those of the baseline itself resample it once, for score and scale alike. The random policy's return counts as
-    exact, and so do the tasks: other tasks are another question.
+    exact, and so do the tasks: other tasks are another question. Without a task on which both have two runs there is
+    nothing to resample: the ends of the interval are NaN.
 
     Args:
         results: a part of the trials may be missing; what has no run is left out.
@@ -115,27 +116,42 @@ class SweepScores:
 
     def runs(self, condition: str) -> int:
         """Of the tasks that are scored."""
-        return sum(len(self.returns(task, condition)) for task in self._shared(condition))
+        return sum(len(self.returns(task, condition)) for task in self.scored(condition))
+
+    def scored(self, condition: str) -> list[str]:
+        """The tasks over which the condition's scores are taken together: those with a scale and a run of it."""
+        return [task for task in self.tasks if task not in self.unscored and len(self.returns(task, condition))]
+
+    def compared(self, condition: str) -> list[str]:
+        """The tasks on which both the condition and the baseline have a run."""
+        baseline = self.results.sweep.baseline or ""
+        return [task for task in self.tasks if len(self.returns(task, condition)) and len(self.returns(task, baseline))]
+
+    def single(self, condition: str) -> list[str]:
+        """Of the tasks compared, those on which the condition or the baseline has one run, as if it were exact."""
+        return [task for task in self.compared(condition) if not self._resampled(task, condition)]
 
     def iqm(self, condition: str) -> Estimate:
         """Interquartile mean of the scores of all runs."""
         return _estimate(self._over_tasks(condition, interquartile_mean))
 
     def gap(self, condition: str) -> Estimate:
-        """By how much the runs fall short of a score of 1, on average."""
-        return _estimate(self._over_tasks(condition, optimality_gap))
+        """By how much the runs fall short of a score of 1, on average.
+
+        Of the baseline itself without an interval: resamples of its few runs lie closer to their own mean, which is
+        their 1, than the runs do, so that its interval would mostly lie below its gap.
+        """
+        found = _estimate(self._over_tasks(condition, optimality_gap))
+        return replace(found, low=math.nan, high=math.nan) if condition == self.results.sweep.baseline else found
 
     def improvement(self, condition: str) -> Estimate:
         """The chance that a run beats one of the baseline on the same task; NaN for the baseline itself."""
-        baseline = self.results.sweep.baseline
-        tasks = [task for task in self.tasks if baseline and len(self.returns(task, baseline))]
-        tasks = [task for task in tasks if len(self.returns(task, condition))]
+        baseline, tasks = self.results.sweep.baseline, self.compared(condition)
         if baseline is None or condition == baseline or not tasks:
             return UNKNOWN
         ours, theirs = ([self.returns(task, each) for task in tasks] for each in (condition, baseline))
-        return _estimate(
-            stratified_bootstrap(probability_of_improvement, ours, theirs, rng=np.random.default_rng(SEED))
-        )
+        found = stratified_bootstrap(probability_of_improvement, ours, theirs, rng=np.random.default_rng(SEED))
+        return _estimate(self._known(found, condition, tasks))
 
     def profile(self, condition: str, thresholds: NDArray[np.float64]) -> Profile | None:
         """The share of runs above each normalised score; None without a run."""
@@ -167,11 +183,11 @@ class SweepScores:
                 counts[name] = round(float(np.mean(labels)))
         return dict(sorted(counts.items(), key=lambda item: item[1]))
 
-    def enough_answers(self, task: str) -> int | None:
-        """The fewest answers whose mean score reaches 0.9; None if no number does."""
-        for condition, count in self.answers.items():
+    def enough_answers(self, task: str) -> str | None:
+        """The condition with the fewest answers whose mean score reaches 0.9; None if none does."""
+        for condition in self.answers:
             if self.score_of(task, self.mean(task, condition).value) >= ENOUGH:
-                return count
+                return condition
         return None
 
     def enough_return(self, task: str) -> float:
@@ -181,12 +197,20 @@ class SweepScores:
         random = self.results.random_returns[task]
         return random + ENOUGH * (self.mean(task, self.results.sweep.baseline).value - random)
 
-    def _shared(self, condition: str) -> list[str]:
-        return [task for task in self.tasks if task not in self.unscored and len(self.returns(task, condition))]
+    def _resampled(self, task: str, condition: str) -> bool:
+        baseline = self.results.sweep.baseline or ""
+        return min(len(self.returns(task, each)) for each in (condition, baseline)) >= 2
+
+    def _known(self, found: Bootstrapped, condition: str, tasks: Sequence[str]) -> Bootstrapped:
+        """Without an interval where no task has runs to draw from: its ends would be the value itself."""
+        if any(self._resampled(task, condition) for task in tasks):
+            return found
+        nothing = np.full_like(found.value, np.nan)
+        return Bootstrapped(found.value, nothing, nothing)
 
     def _over_tasks(self, condition: str, statistic: Statistic) -> Bootstrapped | None:
         """Of the scores of a condition's runs on all tasks that have some."""
-        baseline, tasks = self.results.sweep.baseline, self._shared(condition)
+        baseline, tasks = self.results.sweep.baseline, self.scored(condition)
         if baseline is None or not tasks:
             return None
         random = [self.results.random_returns[task] for task in tasks]
@@ -195,7 +219,8 @@ class SweepScores:
         def of_returns(*drawn: Samples) -> NDArray[np.float64]:
             return statistic(normalised_scores(drawn[0], random, [each.mean(axis=-1) for each in drawn[-1]]))
 
-        return stratified_bootstrap(of_returns, *samples, rng=np.random.default_rng(SEED))
+        found = stratified_bootstrap(of_returns, *samples, rng=np.random.default_rng(SEED))
+        return self._known(found, condition, tasks)
 
 
 def _estimate(found: Bootstrapped | None) -> Estimate:

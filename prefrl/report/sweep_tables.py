@@ -20,9 +20,10 @@ Table = dict[str, Any]
 
 
 def aggregate_table(scores: SweepScores) -> Table:
-    """A row per condition: scores over all tasks, and on how many it does as well as the baseline."""
+    """A row per condition: scores over its tasks, and on how many it does as well as the baseline."""
     baseline = scores.results.sweep.baseline
-    planned = len(scores.results.sweep.seeds) * len(scores.tasks)
+    tasks = len(scores.tasks)
+    planned = len(scores.results.sweep.seeds) * tasks
     rows = []
     for name in scores.conditions:
         reached = scores.reached(name)
@@ -30,6 +31,7 @@ def aggregate_table(scores: SweepScores) -> Table:
         rows.append(
             [
                 name,
+                f"{len(scores.scored(name))} of {tasks}",
                 f"{scores.runs(name)} of {planned}",
                 _score(scores.iqm(name)),
                 _score(scores.gap(name)),
@@ -38,8 +40,8 @@ def aggregate_table(scores: SweepScores) -> Table:
                 "–" if itself else f"{reached.above} of {reached.tasks}",
             ]
         )
-    titles = ("runs", "interquartile mean", "optimality gap", f"chance to beat {baseline}")
-    return _table("condition", *titles, "tasks: inside or above", "tasks: above", rows=rows)
+    titles = ("tasks", "runs", "interquartile mean", "optimality gap", f"chance to beat {baseline}")
+    return _table("condition", *titles, "inside or above", "above", rows=rows)
 
 
 def return_table(scores: SweepScores) -> Table:
@@ -72,7 +74,8 @@ def answers_table(scores: SweepScores) -> Table:
         enough = scores.enough_answers(task)
         means = [scores.score_of(task, scores.mean(task, name).value) for name in scores.answers]
         none = "none of these" if np.isfinite(means).any() else "–"
-        rows.append([task, none if enough is None else number(enough), *(_rounded(mean) for mean in means)])
+        fewest = none if enough is None else number(scores.answers[enough])
+        rows.append([task, fewest, *(_rounded(mean) for mean in means)])
     return _table("task", f"fewest answers that reach {ENOUGH}", *map(number, scores.answers.values()), rows=rows)
 
 
@@ -143,9 +146,9 @@ def _return(scores: SweepScores, task: str, condition: str) -> str:
     if math.isfinite(mean.low + mean.high):
         lines.append(f"{_rounded(mean.low, digits)} to {_rounded(mean.high, digits)}")
     if paper is not None:
-        # Of returns below zero a ratio says nothing.
-        ratio = f" × {mean.value / paper:.2f}" if mean.value > 0 and paper > 0 else ""
-        lines.append(f"paper {_rounded(paper, digits)}{ratio}")
+        lines.append(f"paper {_rounded(paper, digits)}")
+        if mean.value > 0 and paper > 0:  # of returns below zero a ratio says nothing
+            lines.append(f"× {mean.value / paper:.2f}")  # a line of its own: eight columns have no room beside
     return "\n".join(lines)
 
 

@@ -108,12 +108,12 @@ class Sweep:
         task_options: what all trials of a task change; before the condition's.
         baseline: the condition whose mean over seeds is a normalised score of 1; a random policy's is 0.
         drawings: "learning": a panel per task, a line per condition; "answers": final return against the number of
-            answers, of the conditions that have some; "profiles": scores over all tasks.
+            answers, of the conditions that have some, each another number; "profiles": scores over all tasks.
         paper: the paper's final returns, by task and condition.
         notes: a line of Markdown per task, written by hand after looking at its runs.
 
     Raises:
-        UserError: a part is empty, or the baseline is none of the conditions.
+        UserError: a part is empty, the baseline is none of the conditions, or a drawing can't be made of them.
     """
 
     title: str
@@ -134,6 +134,24 @@ class Sweep:
             raise UserError(f"the baseline {self.baseline!r} is none of: {', '.join(self.conditions)}")
         if "profiles" in self.drawings and self.baseline is None:
             raise UserError("profiles are drawn of normalised scores; name the sweep's baseline")
+        if "answers" in self.drawings:
+            self._refuse_equal_answers()
+
+    def _refuse_equal_answers(self) -> None:
+        """One line through conditions with equally many answers would be about what else differs between them."""
+        for task in self.tasks:
+            by_count: dict[Any, str] = {}
+            for condition, changes in self.conditions.items():
+                own = {**self.options, **self.task_options.get(task, {}), **changes}
+                if own.get("feedback") == "none":
+                    continue
+                count = own.get("labels", default_config(task).labels)
+                if count in by_count:
+                    raise UserError(
+                        f"{by_count[count]!r} and {condition!r} both have {count} answers on {task}, so there is no "
+                        "curve over answers; leave 'answers' out of the sweep's drawings"
+                    )
+                by_count[count] = condition
 
     @cached_property
     def trials(self) -> list[Trial]:
