@@ -22,6 +22,7 @@ from prefrl.reward_model import RewardEnsemble, preference_loss, preference_prob
 from prefrl.threads import one_torch_thread
 
 RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
+LEAST_LOSS = 1e-4  # below which a ratio would compare rounding errors
 L2_RANGE = (1e-6, 1e-1)
 MONITORED_PAIRS = 64  # most pairs on which losses are measured after a fit
 CALIBRATED_AT_ONCE = 256  # pairs per member that are predicted together
@@ -106,9 +107,10 @@ def adapt_l2(
         factor: of one move, up when the ratio is above the range, down when below.
 
     Returns:
-        (members,), within L2_RANGE; unchanged where a loss is NaN.
+        (members,), within L2_RANGE; unchanged where a loss is NaN or next to nothing.
     """
-    ratio = validation_loss / train_loss
+    telling = (train_loss > LEAST_LOSS) & (validation_loss > LEAST_LOSS)
+    ratio = np.divide(validation_loss, train_loss, out=np.full_like(train_loss, RATIO_RANGE[0]), where=telling)
     move = np.where(ratio > RATIO_RANGE[1], factor, np.where(ratio < RATIO_RANGE[0], 1 / factor, 1.0))
     return np.clip(l2 * move, *L2_RANGE)
 
@@ -245,7 +247,10 @@ class RewardTrainer:
 
 
 def answer_entropy(mu: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Least cross-entropy that any prediction can have: (..., k) answers -> (...), 0 where one segment is preferred."""
+    """Cross-entropy of a prediction that says the same as the answer: (..., k) -> (...), 0 where one is preferred.
+
+    With an error rate no prediction says quite the same of a preference.
+    """
     probabilities = mu.astype(np.float64)
     return -(probabilities * np.log(np.where(probabilities > 0, probabilities, 1.0))).sum(axis=-1)
 

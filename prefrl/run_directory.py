@@ -100,9 +100,18 @@ class RunDirectory:
             verb = "go on in" if resume else "create"
             raise UserError(f"cannot {verb} {self.path}: {error.strerror}; give another --run-dir") from error
         self._about = {**read_json(self.path / "config.json"), **_options(config)} if resume else describe(config)
+        self._resumes = resume
 
     def begin(self, env_steps: int) -> None:
-        """Write the configuration, and that the run is running."""
+        """Write the configuration, and that the run is running; if by other code than before, also by which."""
+        revision = _git_revision()
+        resumed = self._about.get("resumed", [])
+        if self._resumes and revision != [self._about.get("git_revision"), *(e["git_revision"] for e in resumed)][-1]:
+            log.warning(
+                "%s was begun by other code (revision %s, now %s), so it may not end as it would have",
+                *(self.path, self._about.get("git_revision") or "unknown", revision or "unknown"),
+            )
+            self._about["resumed"] = [*resumed, {"env_steps": env_steps, "git_revision": revision}]
         write_json(self.path / "config.json", self._about)
         self.set_status("running", env_steps)
 

@@ -20,6 +20,7 @@ from prefrl.loop import PreferenceLoop
 from prefrl.preferences import PreferenceStore
 from prefrl.rollouts import Rollout
 from prefrl.run import Progress, resume, train
+from prefrl.run_directory import read_json
 
 
 def interrupt(config: TrainConfig, at: int) -> None:
@@ -48,6 +49,27 @@ def test_a_run_killed_again_and_again_does_too(tmp_path: Path, uninterrupted: Pa
             resume(tmp_path / "run", on_progress=killed_at(at))
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", uninterrupted)
+
+
+def test_a_run_that_other_code_goes_on_with_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("prefrl.run_directory._git_revision", lambda: "first")
+    interrupt(tiny(tmp_path / "run"), 1024)
+    with pytest.raises(Killed):
+        resume(tmp_path / "run", on_progress=killed_at(1280))
+    assert "resumed" not in read_json(tmp_path / "run" / "config.json")
+    assert not caplog.messages
+    for revision in ("second", "second"):
+        monkeypatch.setattr("prefrl.run_directory._git_revision", lambda: revision)  # noqa: B023
+        with pytest.raises(Killed):
+            resume(tmp_path / "run", on_progress=killed_at(1536))
+    about = read_json(tmp_path / "run" / "config.json")
+    assert about["git_revision"] == "first"
+    assert about["resumed"] == [{"env_steps": 1024, "git_revision": "second"}]
+    assert [message.split(" was ")[1] for message in caplog.messages] == [
+        "begun by other code (revision first, now second), so it may not end as it would have"
+    ]
 
 
 def test_rare_checkpoints_lose_only_the_work_since(tmp_path: Path, uninterrupted: Path) -> None:

@@ -77,6 +77,8 @@ def correlation_with_truth(trainer: RewardTrainer) -> float:
         (0.5, 0.76, 1.1),
         (math.nan, 1.0, 1.0),  # nothing measured yet
         (1.0, math.nan, 1.0),
+        (0.0, 0.0, 1.0),  # nothing left to learn, so nothing to compare
+        (2e-9, 8e-9, 1.0),
     ],
 )
 def test_l2_by_hand(train: float, validation: float, factor: float) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -151,7 +153,6 @@ def test_failures_are_summarised_last_with_their_logs_and_the_exit_code_says_so(
         (("tiny", "--tasks", "hoper"), "no trial has the task 'hoper'"),
         (("tiny", "--threads", "0"), "give --threads and --workers 1 or more"),
         (("tiny", "--address", "auto"), "--address and --resources are of --engine ray"),
-        (("tiny", "--collect"), "no trial of tiny is done in runs/trials"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(command: Command, arguments: tuple[str, ...], message: str) -> None:
@@ -162,9 +163,10 @@ def test_what_cannot_be_is_refused_in_one_line(command: Command, arguments: tupl
     assert not Path("runs").exists()
 
 
-def test_a_trial_that_would_ask_people_is_refused(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [(), ("--dry-run",), ("--quick",)])
+def test_a_trial_that_would_ask_people_is_refused(command: Command, tmp_path: Path, mode: tuple[str, ...]) -> None:
     path = write_sweep(tmp_path / "people", feedback="people") / "experiments" / "tiny.py"
-    code, _, err = command(path)
+    code, _, err = command(path, *mode)
     assert code == 1
     assert "reacher, 40 answers, seed 0 asks people, whom a sweep cannot wait for" in err
 
@@ -250,18 +252,81 @@ def test_numbers_that_are_none_become_none() -> None:
     }
 
 
-def test_trials_of_other_machines_stay_and_those_of_other_options_go(
+def test_results_of_trials_that_are_not_here_stay(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = collect("tiny", SWEEP, root, tmp_path / "out")
+    write_results(first, tmp_path / "out")
+    monkeypatch.setattr("prefrl.sweep.collecting.random_return", lambda spec: pytest.fail("is known already"))
+    (tmp_path / "nothing").mkdir()
+    more = replace(SWEEP, seeds=(0, 1), conditions={"forty": {}, "true reward": {"feedback": "none"}})
+    kept = collect("tiny", more, tmp_path / "nothing", tmp_path / "out")
+    assert [each.condition for each in kept.outcomes] == ["forty", "true reward"], "a condition may be renamed"
+    assert [each.id for each in kept.outcomes] == [each.id for each in first.outcomes]
+    assert kept.missing == ["reacher, forty, seed 1", "reacher, true reward, seed 1"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"conditions": {"true reward": {"feedback": "none"}}},  # narrower
+        {"conditions": {**CONDITIONS, "40 answers": {"ppo.gamma": 0.9}}},
+        {"tasks": ("swimmer",)},  # another sweep of the same name
+    ],
+)
+def test_results_that_would_be_lost_are_refused(root: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
+    write_results(collect("tiny", SWEEP, root, tmp_path), tmp_path)
+    with pytest.raises(UserError, match=rf"[12] of 2 outcomes in {tmp_path} are of no trial of this sweep.*--out"):
+        collect("tiny", replace(SWEEP, **changed), root, tmp_path)
+    assert len(read_results(tmp_path).outcomes) == 2
+
+
+def test_results_under_another_default_are_not_taken_for_todays(root: Path, tmp_path: Path) -> None:
+    results = collect("tiny", SWEEP, root, tmp_path)
+    older = deepcopy(results.outcomes[0].learnt_from)
+    older["ppo"]["gae_lambda"] = 0.5  # the default then: so the id is today's
+    write_results(
+        replace(results, outcomes=(replace(results.outcomes[0], learnt_from=older), *results.outcomes[1:])), tmp_path
+    )
+    with pytest.raises(UserError, match="1 of 2 outcomes"):
+        collect("tiny", SWEEP, root, tmp_path)
+    del older["ppo"]["gae_lambda"]  # an option that was not known then
+    write_results(replace(results, outcomes=(replace(results.outcomes[0], learnt_from=older),)), tmp_path)
+    assert len(collect("tiny", SWEEP, root, tmp_path).outcomes) == 2
+
+
+def test_results_that_were_cut_short_are_named_before_anything_runs(command: Command, root: Path) -> None:
+    out = Path("experiments/results/tiny")
+    write_results(collect("tiny", SWEEP, root, out), out)
+    whole = (out / "trials.jsonl").read_text()
+    (out / "trials.jsonl").write_text(whole[:-300])
+    code, _, err = command("tiny", "--root", root)
+    assert code == 1
+    assert "trials.jsonl, line 2" in err
+    assert "move the folder away" in err
+    assert (out / "trials.jsonl").read_text() == whole[:-300]
+
+
+def test_a_kill_while_results_are_written_leaves_the_old_ones(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_results(collect("tiny", SWEEP, root, tmp_path / "out"), tmp_path / "out")
-    monkeypatch.setattr("prefrl.sweep.collecting.random_return", lambda spec: pytest.fail("is known already"))
-    changed = {**CONDITIONS, "40 answers": {"ppo.gamma": 0.9}}
-    (tmp_path / "nothing").mkdir()
-    kept = collect("tiny", replace(SWEEP, conditions=changed), tmp_path / "nothing", tmp_path / "out")
-    assert [each.condition for each in kept.outcomes] == ["true reward"]
-    assert kept.missing == ["reacher, 40 answers, seed 0"]
-    with pytest.raises(UserError, match="no trial of tiny is done"):
-        collect("tiny", replace(SWEEP, seeds=(9,)), tmp_path / "nothing", tmp_path / "out")
+    results = collect("tiny", SWEEP, root, tmp_path)
+    write_results(results, tmp_path)
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        write_results(replace(results, outcomes=()), tmp_path)
+    assert len(read_results(tmp_path).outcomes) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write results to .*file/out: Not a directory; give another --out"):
+        write_results(collect("tiny", SWEEP, root, tmp_path), tmp_path / "file" / "out")
+
+
+def test_nothing_done_names_the_folder_that_was_looked_at(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("tiny", "--collect")
+    assert code == 1
+    assert f"no trial of tiny is done in {tmp_path}/runs/trials" in " ".join(err.split())
+    assert "--root" in err
 
 
 def test_one_run_serves_both_trials_that_are_it(root: Path, tmp_path: Path) -> None:

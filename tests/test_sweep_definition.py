@@ -8,6 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import probes  # noqa: F401  registers its environments
 import pytest
 from tiny_sweeps import OPTIONS, tiny_sweep, tiny_trial, write_sweep
 
@@ -56,6 +58,15 @@ def test_whatever_changes_what_is_learnt_changes_the_id() -> None:
     ]
     found = ids([tiny_trial(seed, **change) for change in changes for seed in (0, 1)])
     assert len(set(found)) == 2 * len(changes)
+
+
+def test_tasks_whose_names_differ_in_punctuation_alone_differ_in_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    gymnasium.register("probes-Age-v0", entry_point="probes:Age", max_episode_steps=16)
+    options = {"feedback": "none", "steps": 10_000}
+    with_slash, with_dash = ids([Trial(f"probes{sign}Age-v0", "true reward", 0, options) for sign in "/-"])
+    assert with_slash != with_dash
+    assert with_slash[:-8] == with_dash[:-8] == "probes-Age-v0-none-seed0-"
 
 
 def test_the_baselines_id_knows_nothing_of_answers() -> None:

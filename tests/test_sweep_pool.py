@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 from tiny_runs import assert_same
-from tiny_sweeps import LONG, PATIENCE, tiny_trial, uninterrupted, wait_for
+from tiny_sweeps import LONG, OPTIONS, PATIENCE, tiny_trial, uninterrupted, wait_for
 
 from prefrl.checkpoint import checkpoints
 from prefrl.run_directory import read_json
@@ -93,3 +95,26 @@ def test_a_pool_tells_which_jobs_have_ended_and_how(tmp_path: Path) -> None:
     (ended,) = pool.wait(PATIENCE)
     assert (ended.id, ended.code, ended.killed) == (tiny_trial().id, -signal.SIGKILL, True)
     assert pool.wait(0) == []
+
+
+def test_an_environment_beside_the_sweeps_file_is_found_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "lonely_probe.py").write_text(
+        """import gymnasium, probes
+gymnasium.register("lonely/Age-v0", entry_point="probes:Age", max_episode_steps=16)
+"""
+    )
+    options = {**OPTIONS, "feedback": "none", "steps": 512}
+    (tmp_path / "lab" / "tiny.py").write_text(
+        f"""from prefrl.sweep import Sweep
+SWEEP = Sweep("Tiny", ("lonely_probe:lonely/Age-v0",), {{"true reward": {{}}}}, (0,), {options!r})
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "prefrl", "sweep", tmp_path / "lab" / "tiny.py", "--root", tmp_path / "trials"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

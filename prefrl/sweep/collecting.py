@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from prefrl.errors import UserError
 from prefrl.evaluation import evaluate
 from prefrl.plots import Metrics, read_metrics
 from prefrl.run_directory import read_json
-from prefrl.sweep.definition import Sweep, Trial
+from prefrl.sweep.definition import Sweep, Trial, learnt_from
 from prefrl.sweep.results import Outcome, SweepResults, read_results
-from prefrl.sweep.trial_state import is_done, refuse_other_options
+from prefrl.sweep.trial_state import differing_options, is_done, refuse_other_options
 
 CURVE = ("true_return", "predicted_return", "reward/correlation", "fit/accuracy")  # columns of metrics.csv
 CURVE_POINTS = 100  # each the mean over a hundredth of the run
@@ -42,21 +43,45 @@ def collect(name: str, sweep: Sweep, root: Path, out: Path) -> SweepResults:
     Raises:
         UserError: nothing is done, a run directory was made with other options, or `out` is damaged.
     """
-    before = read_results(out) if (out / "sweep.json").exists() else None
-    kept = {(each.id, each.condition): each for each in before.outcomes} if before else {}
+    before = results_before(sweep, out)
+    kept = {each.id: each for each in before.outcomes} if before else {}
     outcomes: list[Outcome] = []
     for trial in sweep.trials:
         if is_done(root / trial.id):
             refuse_other_options(root / trial.id, trial.learnt_from)
             outcomes.append(outcome_of(trial, root / trial.id))
-        elif (trial.id, trial.condition) in kept:
-            outcomes.append(kept[trial.id, trial.condition])
+        elif trial.id in kept:
+            outcomes.append(replace(kept[trial.id], condition=trial.condition))
     if not outcomes:
-        raise UserError(f"no trial of {name} is done in {root}; run prefrl sweep without --collect first")
+        raise UserError(f"no trial of {name} is done in {root.absolute()}; run prefrl sweep first, or give --root")
     known = before.random_returns if before else {}
     tasks = dict.fromkeys(each.task for each in outcomes)
     random = {task: known[task] if task in known else random_return(_environment(sweep, task)) for task in tasks}
     return SweepResults(name, sweep, tuple(outcomes), random)
+
+
+def results_before(sweep: Sweep, out: Path) -> SweepResults | None:
+    """What `out` has of earlier collections, of which nothing would be lost by the next.
+
+    Raises:
+        UserError: it has outcomes of trials that this sweep does not have, or that were made with other options.
+    """
+    if not (out / "sweep.json").exists():
+        return None
+    before = read_results(out)
+    wanted = {trial.id: trial.learnt_from for trial in sweep.trials}
+    lost = [
+        each
+        for each in before.outcomes
+        if each.id not in wanted or differing_options(each.learnt_from, wanted[each.id])
+    ]
+    if lost:
+        raise UserError(
+            f"{len(lost)} of {len(before.outcomes)} outcomes in {out} are of no trial of this sweep, such as "
+            f"{lost[0].task}, {lost[0].condition}, seed {lost[0].seed}: its file or a default has changed; move the "
+            "folder away to begin anew, or give another --out"
+        )
+    return before
 
 
 def outcome_of(trial: Trial, directory: Path) -> Outcome:
@@ -66,7 +91,7 @@ def outcome_of(trial: Trial, directory: Path) -> Outcome:
         UserError: a file is missing or damaged.
     """
     config, status = read_json(directory / "config.json"), read_json(directory / "status.json")
-    metrics = read_metrics(directory / "metrics.csv")
+    metrics, resumed = read_metrics(directory / "metrics.csv"), config.get("resumed", [])
     began, ended = (datetime.fromisoformat(text) for text in (config["started_at"], status["updated_at"]))
     return Outcome(
         id=trial.id,
@@ -75,7 +100,7 @@ def outcome_of(trial: Trial, directory: Path) -> Outcome:
         seed=trial.seed,
         command=shlex.join(["prefrl", *trial.arguments(), "--threads", str(config["options"]["threads"])]),
         date=config["started_at"],
-        git_revision=config["git_revision"],
+        git_revision="; ".join(dict.fromkeys([config["git_revision"], *(each["git_revision"] for each in resumed)])),
         machine=config["machine"],
         versions=config["versions"],
         steps=config["steps"],
@@ -84,6 +109,7 @@ def outcome_of(trial: Trial, directory: Path) -> Outcome:
         evaluation=without_nan(read_json(directory / "evaluation.json")),
         curve=curve_of(metrics),
         alarms=[alarm.sentence for alarm in reward_alarms(metrics)],
+        learnt_from=learnt_from(config["options"]),
     )
 
 

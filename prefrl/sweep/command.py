@@ -12,7 +12,7 @@ import tyro
 from prefrl.config import Count
 from prefrl.errors import UserError
 from prefrl.report.sweep_page import build_sweep_report
-from prefrl.sweep.collecting import collect
+from prefrl.sweep.collecting import collect, results_before
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
 from prefrl.sweep.live_table import counted, name_of, view_for_output
@@ -57,7 +57,8 @@ class SweepOptions:
     root: Path = Path("runs/trials")
     """folder of the trials' run directories, which sweeps share: equal trials are one run"""
     dry_run: bool = False
-    """run nothing; show what there is to do, and how long it may take"""
+    """leave everything as it is; show what there is to do, and how long it may take, for which each task that never ran
+    in ROOT is tried for some seconds"""
     quick: bool = False
     """tiny runs of the same trials in ROOT-quick, to see that everything works; results go there too"""
     collect: bool = False
@@ -89,6 +90,9 @@ def sweep(options: SweepOptions) -> bool:
     if options.threads < 1 or options.workers == 0:
         raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
     trials = chosen(defined, options)
+    for trial in trials:
+        if trial.config.feedback == "people" and trial.config.replay is None:
+            raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")
     if options.collect:
         _publish(collect(name, defined, root, out), out)
         return True
@@ -96,9 +100,7 @@ def sweep(options: SweepOptions) -> bool:
     if options.dry_run:
         print_plan(make_plan(trials, root, workers, options.threads), trials, root)
         return True
-    for trial in trials:
-        if trial.config.feedback == "people" and trial.config.replay is None:
-            raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")
+    results_before(defined, out)  # refused before days of training rather than after
     with view_for_output() as view:
         sweeping = Sweeping(trials, root, _engine(options, workers), view, options.threads, options.retries)
         print(f"{counted(len(trials))} in {root}: {sweeping.snapshot().counts()}", flush=True)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from prefrl.config import TrainConfig, config_from_json, default_config
 from prefrl.errors import UserError
+from prefrl.tasks import TASKS
 
 Options = Mapping[str, Any]  # what differs from a task's defaults, spelt as in config.json: {"oracle.score": "judge"}
 Drawing = Literal["learning", "answers", "profiles"]
@@ -73,6 +74,8 @@ class Trial:
         config = self.config
         own = json.loads(json.dumps(asdict(TrainConfig(config.task)), default=str))
         different = {key: value for key, value in flat(self.learnt_from).items() if flat(own).get(key) != value}
+        if config.task not in TASKS:  # whose names may differ in letters that no file name has
+            different["task"] = config.task
         digest = hashlib.sha256(json.dumps(different, sort_keys=True).encode()).hexdigest()[:8]
         labels = f"-{config.labels}" if config.feedback != "none" else ""
         task = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in config.task)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class Outcome:
     machine: dict[str, Any]
     versions: dict[str, str]
     steps: int
-    labels: int  # answers it was given; 0 on the true reward
+    labels: int  # queries it asked, which a teacher may skip; 0 on the true reward
     seconds: float  # of wall-clock time at work, up to the last iteration
     evaluation: dict[str, Any]  # as in evaluation.json
     # env_steps, and columns of metrics.csv averaged over hundredths of the run; None where nothing was measured
     curve: dict[str, list[float | None]]
     alarms: list[str]  # what the reward's diagnostics warned of, a line each
+    # Every option that decided what was learnt, as config.json has them; older results did not keep them.
+    learnt_from: dict[str, Any] = field(default_factory=dict)
 
     @property
     def true_return(self) -> float:
@@ -77,17 +79,30 @@ class SweepResults:
 
 
 def write_results(results: SweepResults, folder: Path) -> None:
-    """Write sweep.json and trials.jsonl."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write sweep.json and trials.jsonl, each by atomic rename: what was there stays whole until then.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     about = {
         "format": FORMAT,
         "name": results.name,
         "sweep": asdict(results.sweep),
         "random_returns": dict(results.random_returns),
     }
-    (folder / "sweep.json").write_text(json.dumps(about, indent=2, allow_nan=False) + "\n")
     lines = [json.dumps(asdict(each), allow_nan=False) for each in results.outcomes]
-    (folder / "trials.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "trials.jsonl", "".join(f"{line}\n" for line in lines))
+        _replace(folder / "sweep.json", json.dumps(about, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write results to {folder}: {error.strerror}; give another --out") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def read_results(folder: Path) -> SweepResults:
@@ -96,15 +111,20 @@ def read_results(folder: Path) -> SweepResults:
     Raises:
         UserError: the folder holds no results of a sweep, or damaged ones.
     """
+    where = "sweep.json"
     try:
-        about = json.loads((folder / "sweep.json").read_text())
+        about = json.loads((folder / where).read_text())
         if about.get("format") != FORMAT:
             raise ValueError(f"format {about.get('format')}, this version of prefrl reads {FORMAT}")
         sweep = pydantic.TypeAdapter(Sweep).validate_python(about["sweep"])
-        lines = (folder / "trials.jsonl").read_text().splitlines()
-        outcomes = tuple(pydantic.TypeAdapter(Outcome).validate_json(line) for line in lines)
         random = pydantic.TypeAdapter(dict[str, float]).validate_python(about["random_returns"])
+        where, outcomes, outcome = "trials.jsonl", [], pydantic.TypeAdapter(Outcome)
+        for number, line in enumerate((folder / where).read_text().splitlines(), 1):
+            where = f"trials.jsonl, line {number}"
+            outcomes.append(outcome.validate_json(line))
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder} holds no results of a sweep: {reason}") from error
-    return SweepResults(about["name"], sweep, outcomes, random)
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(
+            f"{folder} holds no whole results of a sweep: {where}: {reason}; restore the file, or move the folder away"
+        ) from error
+    return SweepResults(about["name"], sweep, tuple(outcomes), random)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -38,7 +39,11 @@ def speeds_in(root: Path) -> Speeds:
 def measured_speeds(trials: Sequence[Trial], threads: int) -> Speeds:
     """Try each task and feedback for a few seconds, one after the other."""
     first = {(trial.config.task, trial.config.feedback): trial for trial in reversed(trials)}
-    return {key: _measure(trial, threads) for key, trial in first.items()}
+    speeds: Speeds = {}
+    for key, trial in first.items():
+        print(f"trying {trial.config.task} for some seconds, as none has run here yet", file=sys.stderr, flush=True)
+        speeds[key] = _measure(trial, threads)
+    return speeds
 
 
 class _Enough(Exception):

@@ -46,12 +46,13 @@ class Job:
     options: dict[str, Any]  # of the resolved run, as config.json has them
     threads: int
     folder: str  # to work in: an environment's module may lie there
+    modules: tuple[str, ...] = ()  # folders to import from, such as that of the sweep's file
 
     @classmethod
     def of(cls, trial: Trial, root: Path, threads: int) -> Job:
         """The trial, to be run below `root` on so many cores."""
         options = json.loads(json.dumps(asdict(trial.config), default=str))
-        return cls(trial.id, str(root.absolute()), options, threads, os.getcwd())
+        return cls(trial.id, str(root.absolute()), options, threads, os.getcwd(), tuple(filter(None, sys.path)))
 
     @property
     def directory(self) -> Path:
@@ -129,6 +130,7 @@ def is_running(log: Path) -> bool:
 def main() -> None:
     """Read the job, and do it."""
     job = Job(**json.loads(sys.stdin.readline()))
+    sys.path += [folder for folder in job.modules if folder not in sys.path]
     threading.Thread(target=_end_with_starter, daemon=True).start()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
     try:

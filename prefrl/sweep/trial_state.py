@@ -74,12 +74,14 @@ def refuse_other_options(directory: Path, learnt_from: Mapping[str, Any]) -> Non
     if not (directory / "config.json").exists():
         return
     options = read_json(directory / "config.json").get("options")
-    found = flat(options) if isinstance(options, dict) else {}
-    for key, value in flat(learnt_from).items():
-        if found.get(key, value) != value:
-            raise UserError(
-                f"{directory} was made with {key} {found[key]}, not {value}; move it away to run that trial again"
-            )
+    for key, found, wanted in differing_options(options if isinstance(options, dict) else {}, learnt_from):
+        raise UserError(f"{directory} was made with {key} {found}, not {wanted}; move it away to run that trial again")
+
+
+def differing_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Options that both know and that differ: (name, found, wanted)."""
+    known = flat(found)
+    return [(key, known[key], value) for key, value in flat(wanted).items() if known.get(key, value) != value]
 
 
 def progress_of(directory: Path) -> TrialProgress | None:
