@@ -1,6 +1,7 @@
 """Sweeps: many runs side by side, and what comes of them.
 
-definition.py -> run directories -> results.py -> statistics, figures, page
+definition.py -> running.py, which hands each trial to an engine (pool.py, ray_engine.py), which starts trial_process.py
+-> run directories -> collecting.py -> results.py -> statistics, figures, page. command.py is `prefrl sweep`.
 """
 
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
