@@ -213,9 +213,9 @@ def test_counts_of_one_are_singular_and_one_run_has_no_interval(tmp_path: Path) 
     assert lines[6].startswith("**Over all tasks, there are no intervals of true reward: no task has two runs each")
 
 
-@pytest.mark.parametrize("finished", [("hopper",), ()])
-def test_panels_of_tasks_without_a_run_have_the_axis_of_the_sweep(finished: tuple[str, ...]) -> None:
-    results = swept(small_sweep(drawings=("learning",)), finished=lambda trial: trial.task in finished)
+@pytest.mark.parametrize("done", [("hopper",), ()])
+def test_panels_of_tasks_without_a_run_have_the_axis_of_the_sweep(done: tuple[str, ...]) -> None:
+    results = swept(small_sweep(drawings=("learning",)), finished=lambda trial: trial.task in done)
     figure = next(sweep_figures(SweepScores(results))).figure
     hopper, reacher = figure.axes
     assert hopper.get_xlim()[1] == reacher.get_xlim()[1] > 1e6  # the paper's values stand beyond
