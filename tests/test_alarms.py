@@ -286,3 +286,12 @@ def test_a_run_that_is_hacked_warns_once_while_it_trains_and_says_so_in_the_end(
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if line.startswith("alarm: ")] == [f"alarm: {alarm.sentence}" for alarm in found]
     assert found[0].sentence in (run / "report.html").read_text()
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    _print_result(run)
+    begun = next(lines := iter(capsys.readouterr().out.splitlines()[1:]))
+    assert begun.startswith("alarm: From ")
+    assert len(begun) <= 80
+    assert (went_on := next(lines)).startswith("       ")
+    assert f"{begun} {went_on.strip()}" == printed[1], "between words"
