@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +18,7 @@ from rich.table import Table
 from prefrl import run
 from prefrl.agreement import CompareOptions, compare
 from prefrl.agreement.terminal import print_results
-from prefrl.alarms import reward_alarms
+from prefrl.alarms import Alarm, reward_alarms
 from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
 from prefrl.checkpoint import checkpoints
@@ -248,8 +250,16 @@ def _print_result(path: Path) -> None:
         print(f", {name} {values['mean']:.2f}", end="")
     print(f"; mean over {evaluation['episodes']} episodes")
     for alarm in reward_alarms(read_metrics(path / "metrics.csv")):
-        print(f"alarm: {alarm.sentence}")
+        _print_alarm(alarm)
     print(f"report: {path / 'report.html'}")
+
+
+def _print_alarm(alarm: Alarm) -> None:
+    """In whole words under each other where people read it; in one line where programs do."""
+    text = f"alarm: {alarm.sentence}"
+    if sys.stdout.isatty():
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, subsequent_indent=" " * len("alarm: "))
+    print(text)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

@@ -15,10 +15,12 @@ from tiny_runs import tiny
 
 from prefrl.alarms import Alarm, reward_alarms
 from prefrl.cli import _print_result
+from prefrl.label_schedule import labels_wanted
 from prefrl.loop import PreferenceLoop
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.plots import Metrics, read_metrics
 from prefrl.preferences import PreferenceStore
+from prefrl.reward_training import MONITORED_PAIRS
 from prefrl.run import train
 from prefrl.segments import Segment
 
@@ -26,12 +28,13 @@ STEPS = 4096
 Curve = NDArray[np.float64]
 
 
-def metrics_of(true: Curve | None, predicted: Curve, agreement: Curve | None = None) -> Metrics:
+def metrics_of(true: Curve | None, predicted: Curve, agreement: Curve | None = None, answers: float = 700.0) -> Metrics:
     metrics: Metrics = {"env_steps": STEPS * np.arange(1.0, len(predicted) + 1), "predicted_return": predicted}
     if true is not None:
         metrics["true_return"] = true
     if agreement is not None:
         metrics["fit/accuracy"] = agreement
+        metrics["labels/answered"] = np.full(len(agreement), answers)
     return metrics
 
 
@@ -97,6 +100,75 @@ def test_without_a_true_return_the_held_out_agreement_raises_it() -> None:
         assert kinds(reward_alarms(metrics_of(true, x, agreement))) == {"held-out agreement"}
         assert reward_alarms(metrics_of(true, 1 - x, agreement)) == [], "nothing climbs"
         assert reward_alarms(metrics_of(true, x, np.full(200, 0.85))) == []
+
+
+def agreement_of_a_run(
+    rng: np.random.Generator, rows: int, answers: int, right: Curve, decided: float = 1.0
+) -> tuple[Curve, Curve]:
+    """fit/accuracy and labels/answered of three members that are right about each answer or not, by the chance `right`.
+
+    An answer's luck is kept, so that `right` may change by row and all else stays as it is. Each row looks at 64 pairs.
+    """
+    held_out = (rng.random((3, answers)) < np.exp(-1)) & (rng.random(answers) < decided)
+    luck = np.where(rng.random((3, answers)) < 0.5, rng.random(answers), rng.random((3, answers)))  # partly shared
+    answered = np.array([labels_wanted(row, rows, answers) for row in range(rows)])
+    agreement = np.full(rows, np.nan)
+    for row, (count, chance) in enumerate(zip(answered, right, strict=True)):
+        chosen = rng.permutation(count)[:MONITORED_PAIRS]
+        measured = held_out[:, chosen]
+        if measured.any():
+            agreement[row] = (luck[:, chosen] < chance)[measured].mean()
+    return agreement, answered.astype(np.float64)
+
+
+@pytest.mark.parametrize("answers", [20, 50, 100, 200, 700])
+@pytest.mark.parametrize(("right", "decided"), [(0.7, 1.0), (0.85, 0.2)])
+@pytest.mark.parametrize("rows", [30, 120, 480])
+def test_as_good_a_predictor_raises_none_however_few_answers_tell(
+    answers: int, right: float, decided: float, rows: int
+) -> None:
+    """Few answers, or few that are decided, look better or worse than the predictor is: row after row the same ones."""
+    false = 0
+    for seed in range(100):
+        agreement, answered = agreement_of_a_run(
+            np.random.default_rng(seed), rows, answers, np.full(rows, right), decided
+        )
+        metrics = metrics_of(None, np.linspace(0, 1, rows), agreement) | {"labels/answered": answered}
+        false += bool(reward_alarms(metrics))
+    assert false < 5
+
+
+@pytest.mark.parametrize("answers", [300, 700, 1400])
+@pytest.mark.parametrize("rows", [120, 480])
+def test_a_predictor_that_comes_down_to_guessing_raises_one(answers: int, rows: int) -> None:
+    x = np.linspace(0, 1, rows)
+    right = np.interp(x, [0.6, 0.7], [0.9, 0.5])
+    for seed in range(20):
+        agreement, answered = agreement_of_a_run(np.random.default_rng(seed), rows, answers, right)
+        found = reward_alarms(metrics_of(None, x, agreement) | {"labels/answered": answered})
+        assert kinds(found) == {"held-out agreement"}
+        assert all(alarm.from_steps < 0.7 * rows * STEPS and alarm.to_steps > 0.6 * rows * STEPS for alarm in found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "answers", "raised"),
+    [
+        (0.66, 0.5, 20_000, True),
+        (0.64, 0.5, 20_000, False),  # it never was much better than a coin
+        (0.9, 0.69, 20_000, True),
+        (0.9, 0.71, 20_000, False),  # half of what it had above a coin is left
+        (0.9, 0.5, 200, True),
+        (0.9, 0.5, 100, False),
+        (0.9, 0.5, 64, False),
+        (0.9, 0.5, np.nan, False),
+    ],
+)
+def test_the_limits_of_the_agreement(before: float, after: float, answers: float, raised: bool) -> None:
+    x = np.linspace(0, 1, 480)
+    agreement = np.where(x < 0.6, before, after)
+    assert bool(reward_alarms(metrics_of(None, x, agreement, answers))) == raised
+    without = {name: values for name, values in metrics_of(None, x, agreement).items() if name != "labels/answered"}
+    assert reward_alarms(without) == []
 
 
 def test_an_alarm_tells_its_numbers() -> None:
@@ -214,3 +286,12 @@ def test_a_run_that_is_hacked_warns_once_while_it_trains_and_says_so_in_the_end(
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if line.startswith("alarm: ")] == [f"alarm: {alarm.sentence}" for alarm in found]
     assert found[0].sentence in (run / "report.html").read_text()
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    _print_result(run)
+    begun = next(lines := iter(capsys.readouterr().out.splitlines()[1:]))
+    assert begun.startswith("alarm: From ")
+    assert len(begun) <= 80
+    assert (went_on := next(lines)).startswith("       ")
+    assert f"{begun} {went_on.strip()}" == printed[1], "between words"

@@ -94,7 +94,7 @@ def _verdict(run: Run) -> list[str]:
     if not run.alarms:
         return [
             "No alarm: nowhere does the predicted return climb visibly while the true return, or the agreement with "
-            "held-out answers, falls."
+            "held-out answers, falls by more than chance explains."
         ]
     sentences = [f"{alarm.sentence}." for alarm in run.alarms]
     if _asked_for_something_else(run) and any(alarm.kind == "true return" for alarm in run.alarms):
