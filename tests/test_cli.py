@@ -296,7 +296,7 @@ def test_report_of_a_sweep_writes_its_page(prefrl: Prefrl, tmp_path: Path) -> No
 
 def test_damaged_results_of_a_sweep_are_refused(prefrl: Prefrl, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}")
-    assert_one_readable_line(prefrl("report", tmp_path), f"{tmp_path} holds no results of a sweep")
+    assert_one_readable_line(prefrl("report", tmp_path), f"{tmp_path} holds no whole results of a sweep")
 
 
 def test_bench_of_an_unknown_task_is_refused(prefrl: Prefrl) -> None:
