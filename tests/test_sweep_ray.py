@@ -30,7 +30,7 @@ from prefrl.sweep.trial_process import log_of  # noqa: E402
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Its head runs no trials; nodes are added by the tests."""
+    """Its head runs no trials; each test adds the nodes it needs, as tests may be run apart from each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # by default 15: beside other tests its trials would hardly move
@@ -55,10 +55,11 @@ def test_a_trial_whose_node_is_lost_goes_on_on_another_to_the_same_end(
     )
     sweeping.start()
     wait_for(lambda: reached(tmp_path / trial.id), "a checkpoint")
-    cluster.add_node(num_cpus=1)
     cluster.remove_node(lost, allow_graceful=False)
     assert reached(tmp_path / trial.id) < LONG, "it was to be lost in the middle"
+    another = cluster.add_node(num_cpus=1)
     sweeping.join(PATIENCE)
+    cluster.remove_node(another)
     assert [tally.done for tally in tallies] == [{trial.id}]
     assert re.search(r"killed .* lost with its node or worker \(.*\); again .* retry 1 of 2", capsys.readouterr().out)
     log = log_of(tmp_path, trial.id).read_text()
@@ -67,23 +68,25 @@ def test_a_trial_whose_node_is_lost_goes_on_on_another_to_the_same_end(
 
 
 def test_a_sweep_on_a_cluster_that_is_asked_to_stop_saves_its_trials(cluster: Any, tmp_path: Path) -> None:
-    """On the node that the test before has left."""
-    trial = tiny_trial(steps=100 * LONG)
+    trial, node = tiny_trial(steps=100 * LONG), cluster.add_node(num_cpus=1)
 
     def stop() -> None:
-        wait_for(lambda: reached(tmp_path / trial.id), "a checkpoint")
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            wait_for(lambda: reached(tmp_path / trial.id), "a checkpoint")
+        finally:  # else the sweep below would go on for ever
+            os.kill(os.getpid(), signal.SIGTERM)
 
     stopping = threading.Thread(target=stop)
     stopping.start()
     with pytest.raises(Stopped, match="the same command continues"):
         Sweeping([trial], tmp_path, RayEngine(cluster.address), PlainLines()).run()
     stopping.join(PATIENCE)
+    cluster.remove_node(node)
     assert re.search(r"stopped at \d+ of \d+ steps; saved in", log_of(tmp_path, trial.id).read_text())
 
 
 def test_a_cluster_has_room_by_cores_and_by_named_resources(cluster: Any) -> None:
-    cluster.add_node(num_cpus=7, resources={"scratch": 3})
+    node = cluster.add_node(num_cpus=7, resources={"scratch": 3})
     wait_for(lambda: ray.cluster_resources().get("scratch"), "the node")
     cores = int(ray.cluster_resources()["CPU"])
     assert RayEngine(cluster.address).slots == cores
@@ -92,3 +95,4 @@ def test_a_cluster_has_room_by_cores_and_by_named_resources(cluster: Any) -> Non
     assert RayEngine(cluster.address, resources=("scratch=1.5",)).slots == 2
     with pytest.raises(UserError, match="--resources scratch; give NAME=AMOUNT"):
         RayEngine(cluster.address, resources=("scratch",))
+    cluster.remove_node(node)

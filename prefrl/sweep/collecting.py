@@ -33,7 +33,8 @@ RANDOM_SEED = 2_000_000  # of the actions and the start states, apart from those
 def collect(name: str, sweep: Sweep, root: Path, out: Path) -> SweepResults:
     """The outcomes of all of a sweep's trials that are done.
 
-    A trial that is not done here keeps what `out` says of it already: it may have run on another machine.
+    A trial that is not done here keeps what `out`, or another sweep's folder beside it, says of it already: it may have
+    run on another machine.
 
     Args:
         name: of the sweep.
@@ -44,7 +45,7 @@ def collect(name: str, sweep: Sweep, root: Path, out: Path) -> SweepResults:
         UserError: nothing is done, a run directory was made with other options, or `out` is damaged.
     """
     before = results_before(sweep, out)
-    kept = {each.id: each for each in before.outcomes} if before else {}
+    kept = known_outcomes(sweep, out)
     outcomes: list[Outcome] = []
     for trial in sweep.trials:
         if is_done(root / trial.id):
@@ -82,6 +83,23 @@ def results_before(sweep: Sweep, out: Path) -> SweepResults | None:
             "folder away to begin anew, or give another --out"
         )
     return before
+
+
+def known_outcomes(sweep: Sweep, out: Path) -> dict[str, Outcome]:
+    """What `out` and the folders beside it have of this sweep's trials, by id; equal trials of two sweeps are one run.
+
+    Raises:
+        UserError: a folder is damaged.
+    """
+    wanted = {trial.id: trial.learnt_from for trial in sweep.trials}
+    folders = sorted(path.parent for path in out.parent.glob("*/sweep.json") if path.parent != out)
+    found = [*folders, out] if (out / "sweep.json").exists() else folders  # its own last, and so before all others
+    return {
+        each.id: each
+        for folder in found
+        for each in read_results(folder).outcomes
+        if each.id in wanted and not differing_options(each.learnt_from, wanted[each.id])
+    }
 
 
 def outcome_of(trial: Trial, directory: Path) -> Outcome:

@@ -12,7 +12,7 @@ import tyro
 from prefrl.config import Count
 from prefrl.errors import UserError
 from prefrl.report.sweep_page import build_sweep_report
-from prefrl.sweep.collecting import collect, results_before
+from prefrl.sweep.collecting import collect, known_outcomes, results_before
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
 from prefrl.sweep.live_table import counted, name_of, view_for_output
@@ -48,6 +48,8 @@ class SweepOptions:
     """only these conditions"""
     seeds: tuple[int, ...] = ()
     """only these seeds"""
+    missing: bool = False
+    """only trials of which no results beside OUT have an outcome: to go on with a sweep on another machine"""
     part: str | None = None
     """I/N, only the Ith of N parts, counted from 1; for array jobs, whose tasks then need nothing of each other"""
     workers: Count | None = None
@@ -90,6 +92,12 @@ def sweep(options: SweepOptions) -> bool:
     if options.threads < 1 or options.workers == 0:
         raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
     trials = chosen(defined, options)
+    if not options.collect:
+        results_before(defined, out)  # refused before days of training rather than after
+    if options.missing:
+        known = known_outcomes(defined, out)
+        print(f"{sum(trial.id in known for trial in trials)} of {counted(len(trials))} have an outcome in {out.parent}")
+        trials = [trial for trial in trials if trial.id not in known]
     for trial in trials:
         if trial.config.feedback == "people" and trial.config.replay is None:
             raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")
@@ -100,7 +108,6 @@ def sweep(options: SweepOptions) -> bool:
     if options.dry_run:
         print_plan(make_plan(trials, root, workers, options.threads), trials, root)
         return True
-    results_before(defined, out)  # refused before days of training rather than after
     with view_for_output() as view:
         sweeping = Sweeping(trials, root, _engine(options, workers), view, options.threads, options.retries)
         print(f"{counted(len(trials))} in {root}: {sweeping.snapshot().counts()}", flush=True)

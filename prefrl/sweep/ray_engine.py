@@ -23,6 +23,7 @@ except ImportError as missing:
     raise UserError("--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'") from missing
 
 POLL_SECONDS = 0.2
+ASK_SECONDS = 10.0  # between two requests to stop
 
 
 class RayEngine:
@@ -50,6 +51,7 @@ class RayEngine:
         # Not retried by Ray: see the top of this file.
         self._task = ray.remote(num_cpus=threads, resources=needed, max_retries=0)(run_job)
         self._running: dict[Any, str] = {}  # reference of the task -> id of its trial
+        self._asked_to_stop: float | None = None  # when, last
 
     @property
     def slots(self) -> int:
@@ -68,11 +70,14 @@ class RayEngine:
         if not self._running:
             time.sleep(seconds)
             return []
+        if self._asked_to_stop is not None and time.monotonic() - self._asked_to_stop > ASK_SECONDS:
+            self.stop()
         first, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [_outcome(reference, self._running.pop(reference)) for reference in first]
 
     def stop(self) -> None:
-        """Ask every running trial to save and end."""
+        """Ask every running trial to save and end; `wait` asks again, as Ray's interrupts can get lost."""
+        self._asked_to_stop = time.monotonic()
         for reference in self._running:
             ray.cancel(reference, force=False)
 
@@ -84,7 +89,7 @@ class RayEngine:
 
 def run_job(job: Job) -> int:
     """On a node: run the trial in a process of its own; returns its exit code. KeyboardInterrupt asks it to stop."""
-    process = TrialProcess(job)
+    process, asked = TrialProcess(job), False
     while True:
         try:
             # Ray's interrupt is noticed between two waits.
@@ -92,7 +97,9 @@ def run_job(job: Job) -> int:
                 pass
             return code
         except KeyboardInterrupt:
-            process.stop()
+            if not asked:  # a second signal would end the trial without saving
+                asked = True
+                process.stop()
 
 
 def _outcome(reference: Any, id_: str) -> Ended:
