@@ -51,10 +51,18 @@ class QueryOptions:
     """ask where the ensemble disagrees most, or about random pairs"""
     candidates: int = 10
     """candidate pairs drawn per pair that is asked (disagreement)"""
+    elite_share: float = 0.5
+    """share of the later queries that compare segments of high predicted return with each other (disagreement); 0 is
+    the paper's way"""
+    elite_pool: int = 200
+    """segments drawn for such a query; of the 10 best, the pair is asked about that the ensemble disagrees on most"""
     recent_rollouts: int = 4
     """iterations that segments are cut from"""
-    initial_rollouts: int = 2
+    initial_rollouts: int = 4
     """iterations of the random policy that the first quarter of the labels is about"""
+    initial_rounds: bool = True
+    """ask about each of these iterations in turn, chosen by what was learnt from the answers before; off asks all at
+    once, at random, as in the paper"""
     online: bool = True
     """ask throughout the run; off asks everything about the random policy (the "no online queries" ablation)"""
 
@@ -63,6 +71,10 @@ class QueryOptions:
             raise UserError(f"segment of {self.segment_steps} steps; it needs at least 1")
         if min(self.candidates, self.recent_rollouts, self.initial_rollouts) < 1:
             raise UserError("candidates and rollouts of the queries must be at least 1")
+        if not 0 <= self.elite_share <= 1:
+            raise UserError(f"elite share {self.elite_share} is outside [0, 1]")
+        if self.elite_pool < 2:
+            raise UserError(f"elite pool of {self.elite_pool} segments; a pair needs at least 2")
 
 
 @dataclass(frozen=True)
@@ -144,6 +156,11 @@ class TrainConfig:
         """Environment steps per iteration of the loop."""
         return self.ppo.num_envs * self.ppo.num_steps
 
+    def steps_that_hold(self, segment_steps: int) -> int:
+        """Steps of each environment that surely hold a segment beside a reset: more where all reset together."""
+        staggered = self.ppo.num_envs > 1
+        return segment_steps if staggered else 2 * segment_steps - 1
+
     def resolved(self) -> TrainConfig:
         """The same run with every default filled in, checked for what can't work.
 
@@ -200,10 +217,10 @@ class TrainConfig:
                 f"segment of {segment_steps} steps exceeds the {window} recent steps of each environment; "
                 f"lower --queries.segment-steps or raise {too_few}"
             )
-        staggered = self.ppo.num_envs > 1
-        if not staggered and 2 * segment_steps - 1 > window:
+        needed = self.steps_that_hold(segment_steps)
+        if needed > window:
             raise UserError(
-                f"segments of {segment_steps} steps need {2 * segment_steps - 1} recent steps of each environment to "
+                f"segments of {segment_steps} steps need {needed} recent steps of each environment to "
                 f"find one beside a reset, since all reset together; there are {window}; "
                 "lower --queries.segment-steps or raise --ppo.num-steps"
             )
@@ -240,7 +257,7 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "hopper-backflip": {
         "labels": 900,
         "steps": 4_000_000,
-        "queries": QueryOptions(recent_rollouts=2, initial_rollouts=4),
+        "queries": QueryOptions(recent_rollouts=2, elite_share=0.0, initial_rounds=False),
         "oracle": OracleOptions(score="judge", equal_within=0.0),
         "reward": RewardOptions(gradient_steps=4, l2=1e-5),
         "ppo": PPOOptions(num_steps=128, batch_size=2048, epochs=10, initial_log_deviation=0.0, centre_rewards=False),

@@ -28,13 +28,13 @@ from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Nobody, Oracle
 from prefrl.preferences import PreferenceStore
-from prefrl.queries import Query, most_disputed, pair_up
+from prefrl.queries import Query, elite_pairs, most_disputed, pair_up
 from prefrl.reward_diagnostics import COMPARED_STEPS, reward_metrics
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join, state_reader
-from prefrl.segments import cut_segments
+from prefrl.segments import Segment, cut_segments
 from prefrl.simulation import MujocoVectorEnv
 from prefrl.stage_clock import StageClock
 from prefrl.threads import available_cores, one_torch_thread
@@ -47,6 +47,7 @@ ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos"
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
 CALIBRATIONS = 25  # in a run: one over 900 pairs of 120 steps takes a tenth of an iteration
 FILMED = 40  # stretches per iteration that may be asked about, where only pictures show what happened
+ELITE = 10  # segments that are compared with each other
 OPEN_AT_START = 8  # at 3 s an answer, half a minute
 WAIT_SECONDS = 0.2  # between two looks for answers
 
@@ -159,7 +160,6 @@ class PreferenceLoop:
         self._reference = np.empty(0), np.empty(0)  # observations and actions of the random policy
         self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
         self._started = False
-        self._asked_first = False
         if state is not None:
             self._load_state(state)
 
@@ -182,7 +182,7 @@ class PreferenceLoop:
         return state
 
     def _load_state(self, state: State) -> None:
-        self._started, self._asked_first = state["started"], True
+        self._started = state["started"]
         self.agent.load_state(state["agent"])
         self._moments.load_state(state["moments"])
         self._reference = state["reference"][0], state["reference"][1]
@@ -217,10 +217,7 @@ class PreferenceLoop:
             on_wait: called five times a second while people are waited for; what it raises ends the loop.
         """
         if self.config.feedback != "none" and not self._started:
-            if not self._asked_first:
-                self._ask_about_random_policy()
-            self._wait(self._open_at_start(), on_wait, can_save=True)
-            self._learn_from_first_answers()
+            self._learn_about_random_policy(on_wait)
         self._started = True
         wait_above = self.config.people.wait_above if self.config.feedback == "people" else None
         while self.agent.env_steps < self.config.steps:
@@ -250,23 +247,33 @@ class PreferenceLoop:
             on_wait(Waiting(self.agent.env_steps, unanswered, can_save))
             time.sleep(WAIT_SECONDS)
 
-    def _ask_about_random_policy(self) -> None:
-        """The first quarter of the labels is about a randomly initialised policy (section A.1)."""
-        config = self.config
-        for _ in range(config.queries.initial_rollouts):
-            self._update_observation_statistics(self._collect())
-        due = self._labels_wanted(0) - self.labels_asked
-        if due > 0:
-            # Nothing is known yet to disagree about.
-            self._ask(self._draw_pairs(due, rollouts=config.queries.initial_rollouts))
-        self._asked_first = True
+    def _learn_about_random_policy(self, on_wait: Callable[[Waiting], None]) -> None:
+        """The first quarter of the labels is about a randomly initialised policy (section A.1).
 
-    def _learn_from_first_answers(self) -> None:
-        self._take_answers()
-        with self.clock.stage("fit"):
-            assert self.trainer is not None
-            self.trainer.fit(self.config.reward.initial_gradient_steps)
-        self._normalise_rewards()
+        In rounds, what is learnt from the answers about its first iteration chooses what is asked about the next: of a
+        pole that lies in nearly all of its steps, random pairs teach next to nothing.
+        """
+        options = self.config.queries
+        first_round = -(-self.config.steps_that_hold(options.segment_steps or 1) // self.config.ppo.num_steps)
+        if not options.initial_rounds:
+            first_round = options.initial_rollouts
+        asked_about = len(self._recent)  # not 0 where a run goes on that was waiting for people
+        for rollouts in range(max(asked_about, 1), options.initial_rollouts + 1):
+            if rollouts > asked_about:
+                self._update_observation_statistics(self._collect())
+            if rollouts < first_round:
+                continue
+            due = self._labels_wanted(0) * rollouts // options.initial_rollouts - self.labels_asked
+            if rollouts > asked_about and due > 0:
+                # At first nothing is known yet to disagree about.
+                random = rollouts == first_round
+                self._ask(self._draw_pairs(due, rollouts) if random else self._choose(due, rollouts))
+            self._wait(self._open_at_start(), on_wait, can_save=True)
+            self._take_answers()
+            with self.clock.stage("fit"):
+                assert self.trainer is not None
+                self.trainer.fit(self.config.reward.initial_gradient_steps)
+            self._normalise_rewards()
         self._reference = self._draw_steps(REFERENCE_STEPS)
         self.agent.restart_return_statistics()
 
@@ -303,7 +310,7 @@ class PreferenceLoop:
 
     def _films_wanted(self) -> int:
         """Stretches of the next rollout to film: half as many again as are asked about first, as some cross a reset."""
-        if self._asked_first:
+        if self._started:
             return FILMED
         return 3 * self._labels_wanted(0) // self.config.queries.initial_rollouts + 2
 
@@ -340,23 +347,37 @@ class PreferenceLoop:
     @one_torch_thread()
     def _ask_what_is_due(self) -> None:
         """Ask what the schedule wants by now."""
-        config = self.config
         due = self._labels_wanted(self.agent.env_steps) - self.labels_asked
         if due > 0:
             with self.clock.stage("label"):
-                if config.queries.selection == "disagreement":
-                    candidates = self._draw_pairs(due * config.queries.candidates, config.queries.recent_rollouts)
-                    assert self.ensemble is not None
-                    queries = most_disputed(candidates, due, self.ensemble.predict_preferences)
-                else:
-                    queries = self._draw_pairs(due, config.queries.recent_rollouts)
+                queries = self._choose(due, self.config.queries.recent_rollouts)
             self._ask(queries)
 
+    def _choose(self, count: int, rollouts: int) -> list[Query]:
+        """Pairs of recent segments: at random, or where the ensemble disagrees, part of them among the best."""
+        options = self.config.queries
+        if options.selection == "uniform":
+            return self._draw_pairs(count, rollouts)
+        assert self.ensemble is not None
+        predict = self.ensemble.predict_preferences
+        elite = int(self._query_rng.binomial(count, options.elite_share))
+        chosen: list[Query] = []
+        if elite < count:
+            candidates = self._draw_pairs((count - elite) * options.candidates, rollouts)
+            chosen += most_disputed(candidates, count - elite, predict)
+        for _ in range(elite):
+            pool = self._draw_segments(options.elite_pool, rollouts)
+            returns = self.ensemble.predict_returns(pool)
+            chosen += most_disputed(elite_pairs(pool, returns, ELITE, self._query_rng), 1, predict)
+        return chosen
+
     def _draw_pairs(self, count: int, rollouts: int) -> list[Query]:
+        return pair_up(self._draw_segments(2 * count, rollouts))
+
+    def _draw_segments(self, count: int, rollouts: int) -> list[Segment]:
         length = self.config.queries.segment_steps
         assert length is not None
-        recent = join(list(self._recent)[-rollouts:])
-        return pair_up(cut_segments(recent, length, 2 * count, self._query_rng))
+        return cut_segments(join(list(self._recent)[-rollouts:]), length, count, self._query_rng)
 
     def _ask(self, queries: list[Query]) -> None:
         assert self.elicitation is not None

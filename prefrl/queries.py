@@ -5,6 +5,7 @@ Reads segments.Segment; produces Query for the oracles.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,3 +57,22 @@ def most_disputed(candidates: Sequence[Query], count: int, predict: PreferencePr
     scores = disagreement(predict(candidates))
     keep = np.argsort(-scores, kind="stable")[:count]
     return [candidates[i] for i in keep]
+
+
+def elite_pairs(
+    segments: Sequence[Segment], returns: NDArray[np.floating], size: int, rng: np.random.Generator
+) -> list[Query]:
+    """Every pair of the `size` best segments, in random order and with random sides.
+
+    What a policy ends up doing is decided among the best behaviour it shows, which random pairs seldom hold twice.
+
+    Args:
+        segments: N of them.
+        returns: (N,) predicted returns.
+        size: how many are the best.
+    """
+    _, distinct = np.unique(returns, return_index=True)  # the same stretch may have been drawn twice
+    candidates = distinct if len(distinct) > 1 else np.arange(len(returns))
+    best = candidates[np.argsort(-returns[candidates], kind="stable")][:size]
+    pairs = rng.permutation(list(itertools.combinations(best, 2)))
+    return [Query((segments[i], segments[j])) for i, j in rng.permuted(pairs, axis=1)]

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from prefrl.errors import UserError
 from prefrl.queries import Query
+from prefrl.segments import Segment
 
 LEAKY_SLOPE = 0.01
 
@@ -166,6 +167,11 @@ class RewardEnsemble(nn.Module):
     def predict(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> NDArray[np.float32]:
         """The reward the agent is trained on: (..., observation_dim), (..., action_dim) -> (...), a fresh array."""
         return self.combine(self._member_rewards(observations, actions)).numpy()
+
+    def predict_returns(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
+        """The reward the agent is trained on, summed over each of N segments of one length: (N,)."""
+        observations = np.stack([segment.observations for segment in segments])
+        return self.predict(observations, np.stack([segment.actions for segment in segments])).sum(axis=-1)
 
     def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""

@@ -41,7 +41,7 @@ class RewardOptions:
     batch_size: int = 32
     """answers per gradient step and member"""
     initial_gradient_steps: int = 200
-    """gradient steps on the first quarter of the answers"""
+    """gradient steps on the first quarter of the answers, in each of its rounds"""
     gradient_steps: int = 2
     """gradient steps in each later iteration"""
     error_rate: float = 0.1

@@ -105,11 +105,11 @@ def test_segments_of_other_environments_are_25_steps_or_an_episode() -> None:
         ({"queries__segment_steps": 1001}, "segment of 1001 steps exceeds the episodes of 1000"),
         (
             {"queries__segment_steps": 257},
-            "segment of 257 steps exceeds the 128 recent steps.*raise --queries.initial-rollouts",
+            "segment of 257 steps exceeds the 256 recent.*raise --queries.recent-rollouts and --queries.initial-",
         ),
         (
-            {"ppo__batch_size": 64, "ppo__num_envs": 1, "queries__segment_steps": 100},
-            "need 199 recent steps.*there are 128",
+            {"ppo__batch_size": 64, "ppo__num_envs": 1, "queries__segment_steps": 150},
+            "need 299 recent steps.*there are 256",
         ),
         (
             {"queries__recent_rollouts": 1, "queries__segment_steps": 65},
@@ -119,7 +119,7 @@ def test_segments_of_other_environments_are_25_steps_or_an_episode() -> None:
         ({"labels": 20_000}, r"20000 labels on pairs of 60 steps.*lower --labels to 16666"),
         ({"steps": 4095}, "4095 steps are less than one iteration of 4096"),
         ({"steps": 4095, "feedback": "none"}, "4095 steps are less than one iteration of 4096"),
-        ({"steps": 12_000, "labels": 10}, "the random policy's 8192 steps leave no iteration"),
+        ({"steps": 20_000, "labels": 10}, "the random policy's 16384 steps leave no iteration"),
         ({"evaluation_episodes": 0}, "0 evaluation episodes"),
         ({"oracle__score": "judge"}, "hopper has no judge"),
         ({"task": "Pendulum-v1", "oracle__score": "judge"}, "this environment has no judge"),
@@ -148,6 +148,8 @@ def test_the_most_labels_that_the_refusal_names_are_accepted() -> None:
         (QueryOptions, {"segment_steps": 0}, "segment of 0 steps"),
         (QueryOptions, {"candidates": 0}, "at least 1"),
         (QueryOptions, {"recent_rollouts": 0}, "at least 1"),
+        (QueryOptions, {"elite_share": 1.5}, r"elite share 1\.5 is outside"),
+        (QueryOptions, {"elite_pool": 1}, "elite pool of 1 segments"),
         (QueryOptions, {"initial_rollouts": 0}, "at least 1"),
         (OracleOptions, {"error_rate": 1.5}, r"error rate 1\.5"),
         (OracleOptions, {"error_rate": -0.5}, r"error rate -0\.5"),

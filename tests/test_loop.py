@@ -178,10 +178,31 @@ def test_the_first_quarter_is_about_the_random_policy_and_the_rest_about_recent_
     finish(loop)
     assert loop.store is not None
     asked = [query.segments[0].env_steps for query in loop.store.queries()]
-    assert asked[:20] == [2 * 256] * 20
+    assert asked[:20] == [256] * 10 + [2 * 256] * 10, "in two rounds"
     assert asked == sorted(asked)
     assert all(steps > 2 * 256 for steps in asked[20:])
     assert asked[-1] == 8 * 256
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"queries__initial_rounds": False}, [512] * 10),
+        (
+            {"queries__segment_steps": 16, "ppo__num_steps": 12, "ppo__num_envs": 21},
+            [504] * 10,
+        ),  # none fits in 12 steps
+        ({"queries__selection": "uniform"}, [256] * 5 + [512] * 5),
+    ],
+)
+def test_the_first_questions_wait_until_there_is_a_segment_to_ask_about(
+    make_loop: MakeLoop, options: dict[str, Any], steps: list[int]
+) -> None:
+    loop = make_loop("probes/Observation-v0", 6, labels=40, **options)
+    next(loop.iterations())
+    loop.close()
+    assert loop.store is not None
+    assert [query.segments[0].env_steps for query in loop.store.queries()][:10] == steps
 
 
 def test_nothing_is_learnt_before_the_first_answers(make_loop: MakeLoop) -> None:
@@ -287,7 +308,7 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     if options.get("queries__online", True):
         assert len({query.segments[0].env_steps for query in queries}) > 2
     else:
-        assert {query.segments[0].env_steps for query in queries} == {512}
+        assert {query.segments[0].env_steps for query in queries} == {256, 512}
         assert reports[0].metrics["labels/wanted"] == 80
     assert loop.ensemble.dropout == options.get("reward__dropout", 0.0)
     if not options.get("reward__bootstrap", True):
@@ -323,8 +344,31 @@ def test_disagreement_asks_about_more_disputed_pairs_than_chance(make_loop: Make
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "most_disputed", spying)
-        finish(make_loop("probes/Observation-v0", 5))
+        finish(make_loop("probes/Observation-v0", 5, queries__elite_share=0.0))
     assert min(gains) > 1.5
+
+
+def test_half_of_the_later_queries_are_among_the_best_segments(make_loop: MakeLoop) -> None:
+    """By the predictor that chose, as it stood: most random pairs hold no segment of the best tenth."""
+    from prefrl import loop as module
+    from prefrl.queries import most_disputed
+
+    among_best: list[float] = []
+    loop = make_loop("probes/Observation-v0", 8, labels=160)
+
+    def spying(candidates: Sequence[Query], count: int, predict: Any) -> list[Query]:
+        chosen = most_disputed(candidates, count, predict)
+        assert loop.ensemble is not None
+        recent = [segment for query in loop._draw_pairs(200, 4) for segment in query.segments]
+        bound = np.quantile(loop.ensemble.predict_returns(recent), 0.8)
+        among_best.extend(float(loop.ensemble.predict_returns(query.segments).min() > bound) for query in chosen)
+        return chosen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "most_disputed", spying)
+        finish(loop)
+    assert len(among_best) == 140, "all but the first round's"
+    assert 0.35 < np.mean(among_best) < 0.75
 
 
 # What is reported.

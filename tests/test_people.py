@@ -162,9 +162,10 @@ def test_a_run_that_is_stopped_or_killed_while_it_waits_goes_on(tmp_path: Path, 
         if len(waits) == 3:
             raise KeyboardInterrupt
 
+    # In the first of two rounds, of five questions each.
     with answering(tmp_path / "run", oracle, upto=4), pytest.raises(Stopped, match=r"prefrl resume .* goes on"):
         train(config, stop)
-    assert len(answers_of(tmp_path / "run")) == LABELS // 4 + 4
+    assert len(answers_of(tmp_path / "run")) == LABELS // 8 + 4
 
     def kill(progress: Progress) -> None:
         if progress.unanswered and progress.env_steps > 512:  # within an iteration

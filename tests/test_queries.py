@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prefrl.queries import Query, disagreement, most_disputed, pair_up
+from prefrl.queries import Query, disagreement, elite_pairs, most_disputed, pair_up
 from prefrl.segments import Segment
 
 
@@ -60,6 +61,26 @@ def test_disagreement_is_in_the_preference_and_not_in_the_return() -> None:
     certain, unsure = np.array([[1.0, 0.0]] * 3), np.array([[0.6, 0.4], [0.4, 0.6], [0.5, 0.5]])
     scores = disagreement(np.stack([certain, unsure], axis=1))
     assert scores[0] == 0 < scores[1]
+
+
+def test_the_best_segments_are_all_compared_with_each_other_and_with_no_other() -> None:
+    pairs = numbers(elite_pairs(make_segments(20), np.arange(20.0), 4, np.random.default_rng(0)))
+    assert {frozenset(pair) for pair in pairs} == {frozenset(p) for p in itertools.combinations((16, 17, 18, 19), 2)}
+    assert len(pairs) == 6, "each pair once"
+
+
+def test_sides_and_order_of_the_best_are_random() -> None:
+    pairs = numbers(elite_pairs(make_segments(60), np.arange(60.0), 50, np.random.default_rng(0)))
+    better_on_the_left = np.mean([left > right for left, right in pairs])
+    assert 0.45 < better_on_the_left < 0.55, "of 1,225 coin tosses"
+    assert abs(np.corrcoef(np.arange(len(pairs)), [max(pair) for pair in pairs])[0, 1]) < 0.1
+
+
+def test_a_stretch_that_was_drawn_twice_is_not_compared_with_itself() -> None:
+    returns = np.array([5.0, 5.0, 4.0, 1.0])
+    (pair,) = numbers(elite_pairs(make_segments(4), returns, 2, np.random.default_rng(0)))
+    assert set(pair) in ({0, 2}, {1, 2})
+    assert len(elite_pairs(make_segments(4), np.zeros(4), 10, np.random.default_rng(0))) == 6, "nothing is known yet"
 
 
 def test_the_stores_id_is_put_on_a_copy() -> None:

@@ -274,7 +274,7 @@ def test_ctrl_c_ends_cleanly_with_the_run_saved(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "run"
     status = read(path / "status.json")
     assert status["state"] == "stopped"
-    assert status["env_steps"] == max(after, 512)
+    assert status["env_steps"] == max(after, 256), "the first answers are about the first iteration"
     assert {"policy.zip", "predictor.safetensors", "evaluation.json", "report.html"} <= {p.name for p in path.iterdir()}
     PPO.load(path / "policy.zip", device="cpu")
 
