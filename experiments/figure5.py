@@ -15,9 +15,10 @@ SWEEP = Sweep(
     conditions={
         TRUE_REWARD: {"feedback": "none"},
         "original": {"labels": 700},
+        "the paper's queries": {"labels": 700, "queries.elite_share": 0.0, "queries.initial_rounds": False},
         "random queries": {"labels": 700, "queries.selection": "uniform"},
         "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},
-        # Two iterations of the random policy, the default, hold too few steps to ask everything about.
+        # Four iterations of the random policy, the default, hold too few steps to ask everything about.
         "no online queries": {"labels": 700, "queries.online": False, "queries.initial_rollouts": 8},
         "no regularisation": {"labels": 700, "reward.adaptive_l2": False, "reward.l2": 0.0},
         "no segments": {"labels": 700, "queries.segment_steps": 1},

@@ -264,6 +264,31 @@ def test_results_of_trials_that_are_not_here_stay(root: Path, tmp_path: Path, mo
     assert kept.missing == ["reacher, forty, seed 1", "reacher, true reward, seed 1"]
 
 
+def test_another_machine_goes_on_with_what_has_no_outcome_yet(command: Command, root: Path) -> None:
+    """Run directories stay where they were made; results travel with the repository."""
+    out = Path("experiments/results/tiny")
+    write_results(collect("tiny", SWEEP, root, out), out)
+    code, text, _ = command("tiny", "--missing", "--part", "1/1")
+    assert code == 0
+    assert "2 of 4 trials have an outcome in experiments/results" in text
+    assert "2 trials in runs/trials" in text
+    assert "seed 0" not in text
+    assert "started    reacher, true reward, seed 1" in text
+    code, text, _ = command("tiny", "--missing", "--seeds", "0")
+    assert code == 0
+    assert "all done: 0 trials" in text
+    assert len(read_results(out).outcomes) == 2, "untouched"
+
+
+def test_a_run_that_another_sweep_has_collected_is_taken_from_there(root: Path, tmp_path: Path) -> None:
+    write_results(collect("tiny", SWEEP, root, tmp_path / "tiny"), tmp_path / "tiny")
+    (tmp_path / "nothing").mkdir()
+    other = replace(SWEEP, title="Other", conditions={"forty": {}, "fifty": {"labels": 50}}, baseline=None)
+    (found,) = collect("other", other, tmp_path / "nothing", tmp_path / "other").outcomes
+    (there,) = (each for each in read_results(tmp_path / "tiny").outcomes if each.condition == "40 answers")
+    assert found == replace(there, condition="forty")
+
+
 @pytest.mark.parametrize(
     "changed",
     [

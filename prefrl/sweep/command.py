@@ -92,7 +92,7 @@ def sweep(options: SweepOptions) -> bool:
     if options.threads < 1 or options.workers == 0:
         raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
     trials = chosen(defined, options)
-    if not options.collect:
+    if not (options.collect or options.dry_run):
         results_before(defined, out)  # refused before days of training rather than after
     if options.missing:
         known = known_outcomes(defined, out)
