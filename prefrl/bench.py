@@ -343,7 +343,7 @@ def _what_was_run(options: BenchOptions, config: TrainConfig) -> dict[str, str]:
         "ppo_true_fps": f"True reward: PPO, {ours}, --feedback none.",
         "preference_fps": f"Preferences: {ours}, {config.labels} synthetic answers{scaled}, "
         f"{rollouts} random rollout{'s' if rollouts > 1 else ''}, "
-        f"{config.reward.initial_gradient_steps} gradient steps in the first fit. "
+        f"{config.reward.initial_gradient_steps} gradient steps in each first fit. "
         "Asking: choosing pairs, storing and answering them.",
         "sb3_default_fps": "SB3: Stable-Baselines3 PPO with its defaults (batch 64), gymnasium's own environment, 8 in "
         f"DummyVecEnv, {math.ceil(options.sb3_steps / SB3_ROLLOUT) * SB3_ROLLOUT:,} steps.",

@@ -61,8 +61,8 @@ class QueryOptions:
     initial_rollouts: int = 4
     """iterations of the random policy that the first quarter of the labels is about"""
     initial_rounds: bool = True
-    """ask about each of these iterations in turn, chosen by what was learnt from the answers before; off asks all at
-    once, at random, as in the paper"""
+    """ask after each of these iterations about all of them so far, chosen by what was learnt by then; off asks
+    everything after the last, at random, as in the paper"""
     online: bool = True
     """ask throughout the run; off asks everything about the random policy (the "no online queries" ablation)"""
 

@@ -233,7 +233,7 @@ class PreferenceLoop:
             yield self._report(rollout, fitted, ppo, seconds)
 
     def _open_at_start(self) -> int:
-        """Queries of the first batch that may still be open: people have those to look at while training starts."""
+        """Queries about the random policy that may still be open: people have those to look at while it goes on."""
         few = min(OPEN_AT_START, self.labels_asked // 10)
         wait_above = self.config.people.wait_above
         return few if wait_above is None else min(few, wait_above)
@@ -250,24 +250,22 @@ class PreferenceLoop:
     def _learn_about_random_policy(self, on_wait: Callable[[Waiting], None]) -> None:
         """The first quarter of the labels is about a randomly initialised policy (section A.1).
 
-        In rounds, what is learnt from the answers about its first iteration chooses what is asked about the next: of a
-        pole that lies in nearly all of its steps, random pairs teach next to nothing.
+        In rounds: after each of its iterations, what was learnt by then chooses what is asked about all of them so far.
+        Of a pole that lies in nearly all steps, random pairs teach next to nothing.
         """
         options = self.config.queries
-        first_round = -(-self.config.steps_that_hold(options.segment_steps or 1) // self.config.ppo.num_steps)
-        if not options.initial_rounds:
-            first_round = options.initial_rollouts
-        asked_about = len(self._recent)  # not 0 where a run goes on that was waiting for people
-        for rollouts in range(max(asked_about, 1), options.initial_rollouts + 1):
-            if rollouts > asked_about:
+        enough = -(-self.config.steps_that_hold(options.segment_steps or 1) // self.config.ppo.num_steps)
+        first_round = enough if options.initial_rounds else options.initial_rollouts
+        collected = len(self._recent)  # not 0 where a run goes on that was waiting for people
+        for rollouts in range(max(collected, 1), options.initial_rollouts + 1):
+            if rollouts > collected:
                 self._update_observation_statistics(self._collect())
             if rollouts < first_round:
                 continue
             due = self._labels_wanted(0) * rollouts // options.initial_rollouts - self.labels_asked
-            if rollouts > asked_about and due > 0:
-                # At first nothing is known yet to disagree about.
-                random = rollouts == first_round
-                self._ask(self._draw_pairs(due, rollouts) if random else self._choose(due, rollouts))
+            if rollouts > collected and due > 0:
+                known = rollouts > first_round and self.labels_answered > 0  # else there is nothing to disagree about
+                self._ask(self._choose(due, rollouts) if known else self._draw_pairs(due, rollouts))
             self._wait(self._open_at_start(), on_wait, can_save=True)
             self._take_answers()
             with self.clock.stage("fit"):
@@ -309,10 +307,10 @@ class PreferenceLoop:
         return rollout
 
     def _films_wanted(self) -> int:
-        """Stretches of the next rollout to film: half as many again as are asked about first, as some cross a reset."""
+        """Stretches of the next rollout to film: half as many again as a round asks about, as some cross a reset."""
         if self._started:
             return FILMED
-        return 3 * self._labels_wanted(0) // self.config.queries.initial_rollouts + 2
+        return max(FILMED, 3 * self._labels_wanted(0) // self.config.queries.initial_rollouts)
 
     @one_torch_thread()
     def _learn(self, rollout: Rollout) -> tuple[dict[str, float], Fitted | None]:
@@ -349,27 +347,28 @@ class PreferenceLoop:
         """Ask what the schedule wants by now."""
         due = self._labels_wanted(self.agent.env_steps) - self.labels_asked
         if due > 0:
-            with self.clock.stage("label"):
-                queries = self._choose(due, self.config.queries.recent_rollouts)
-            self._ask(queries)
+            self._ask(self._choose(due, self.config.queries.recent_rollouts))
 
+    @one_torch_thread()
     def _choose(self, count: int, rollouts: int) -> list[Query]:
         """Pairs of recent segments: at random, or where the ensemble disagrees, part of them among the best."""
         options = self.config.queries
-        if options.selection == "uniform":
-            return self._draw_pairs(count, rollouts)
-        assert self.ensemble is not None
-        predict = self.ensemble.predict_preferences
-        elite = int(self._query_rng.binomial(count, options.elite_share))
-        chosen: list[Query] = []
-        if elite < count:
-            candidates = self._draw_pairs((count - elite) * options.candidates, rollouts)
-            chosen += most_disputed(candidates, count - elite, predict)
-        for _ in range(elite):
-            pool = self._draw_segments(options.elite_pool, rollouts)
-            returns = self.ensemble.predict_returns(pool)
-            chosen += most_disputed(elite_pairs(pool, returns, ELITE, self._query_rng), 1, predict)
-        return chosen
+        with self.clock.stage("label"):
+            if options.selection == "uniform":
+                return self._draw_pairs(count, rollouts)
+            assert self.ensemble is not None
+            predict = self.ensemble.predict_preferences
+            elite = int(self._query_rng.binomial(count, options.elite_share))
+            chosen: list[Query] = []
+            if elite < count:
+                candidates = self._draw_pairs((count - elite) * options.candidates, rollouts)
+                chosen += most_disputed(candidates, count - elite, predict)
+            for _ in range(elite):
+                pool = self._draw_segments(options.elite_pool, rollouts)
+                pairs = elite_pairs(pool, self.ensemble.predict_returns(pool), ELITE, self._query_rng)
+                asked = {query.shown for query in chosen}  # where a pool holds nearly all there is
+                chosen += most_disputed([pair for pair in pairs if pair.shown not in asked] or pairs, 1, predict)
+            return chosen
 
     def _draw_pairs(self, count: int, rollouts: int) -> list[Query]:
         return pair_up(self._draw_segments(2 * count, rollouts))

@@ -26,6 +26,11 @@ class Query:
         if len(self.segments) < 2:
             raise ValueError(f"a query compares at least 2 segments, not {len(self.segments)}")
 
+    @property
+    def shown(self) -> frozenset[bytes]:
+        """What is seen, whatever the sides: equal for queries about the same behaviour."""
+        return frozenset(segment.observations.tobytes() for segment in self.segments)
+
     def with_id(self, query_id: int) -> Query:
         """The same query under the store's id."""
         return replace(self, id=query_id)

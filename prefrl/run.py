@@ -43,7 +43,7 @@ MILESTONES = (25, 50, 75)  # per cent of the run: a short evaluation and a video
 PEOPLES_MILESTONES = (10, 25, 40, 50, 60, 75, 90)  # people see on the page what comes of their answers
 MILESTONE_EPISODES = 4
 LOOKS = 25  # in a run, for signs that the policy exploits the predictor
-CHECKPOINT_FORMAT = 5  # changes with what PreferenceLoop.state holds
+CHECKPOINT_FORMAT = 5  # changes with what PreferenceLoop.state holds, and where a run would go on as another does
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -298,7 +298,7 @@ class _Run:
         self._milestones = [percent for percent in milestones if reached < percent / 100 * config.steps]
         self._last_return = state["last_return"] if state else float("nan")
         self._checkpointed = time.perf_counter()
-        self._waits = False
+        self._waited_at: int | None = None  # step at which people are being waited for
         self._alarmed = False
 
     @property
@@ -310,8 +310,8 @@ class _Run:
         """Run the loop, noting metrics, milestones and checkpoints; returns whether it was asked to stop early."""
         for report in self._loop.iterations(self._wait):
             self._look_after_page()
-            if self._waits:
-                self._waits = False
+            if self._waited_at is not None:
+                self._waited_at = None
                 self.directory.set_status("running", self.env_steps)
             metrics = {"seconds": time.perf_counter() - self._began, **report.metrics}
             self._metrics.write(report.env_steps, metrics)
@@ -335,8 +335,8 @@ class _Run:
 
     def _wait(self, report: Waiting) -> None:
         """People are waited for: say so, and be ready to be stopped or killed meanwhile."""
-        if not self._waits:
-            self._waits = True
+        if report.env_steps != self._waited_at:
+            self._waited_at = report.env_steps
             if report.can_save:
                 self._checkpoint()
             self.directory.set_status("waiting", report.env_steps, "for people's answers")

@@ -19,7 +19,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "2_reward_model": {"ROBOTS": 8, "QUERIES": 200, "TRAINED_ON": 100, "GRADIENT_STEPS": 100},
     "3_loop_by_hand": {"STEPS": 20_000, "LABELS": 40},
     "4_reading_a_sweep": {"FOLDER": "../experiments/results/figure2", "TASK": "pendulum"},
-    "5_people_against_oracles": {"STEPS": 10_000, "LABELS": 80},
+    "5_people_against_oracles": {"STEPS": 12_000, "LABELS": 80},
 }
 needs_figure2 = pytest.mark.skipif(
     not (FOLDER.parent / "experiments/results/figure2/trials.jsonl").exists(),

@@ -178,6 +178,26 @@ def test_a_run_that_is_stopped_or_killed_while_it_waits_goes_on(tmp_path: Path, 
     assert_same(tmp_path / "run", synthetic)
 
 
+def test_a_run_killed_in_a_later_round_goes_on_there(tmp_path: Path) -> None:
+    """With a question of the round before still open, which is answered before the kill, and none asked twice."""
+    oracle = oracle_of(tiny(tmp_path / "asked"))
+    first = 20  # of 160 labels, 40 of them in two rounds
+
+    def kill(progress: Progress) -> None:
+        if progress.env_steps == 512 and progress.unanswered:
+            status = json.loads((tmp_path / "run" / "status.json").read_text())
+            assert (status["state"], status["env_steps"]) == ("waiting", 512)
+            raise Killed
+
+    with answering(tmp_path / "run", oracle, upto=first - 1), pytest.raises(Killed):
+        train(people(tmp_path / "run", PeopleOptions(wait_above=3), labels=160), kill)
+    with answering(tmp_path / "run", oracle, upto=160):
+        resume(tmp_path / "run")
+    last = metrics_of(tmp_path / "run")[-1]
+    assert int(float(last["labels/asked"])) == 160
+    assert int(float(last["labels/answered"])) >= 157
+
+
 def test_a_run_with_people_is_repeated_from_its_database(tmp_path: Path) -> None:
     oracle = oracle_of(tiny(tmp_path / "asked"))
     with answering(tmp_path / "run", oracle, upto=25):

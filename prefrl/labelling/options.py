@@ -65,7 +65,7 @@ class PeopleOptions(LabellingOptions):
 
     wait_above: int | None = None
     """unanswered queries above which training waits for answers; 0 makes it strictly synchronous; by default it waits
-    for the answers to the first batch alone"""
+    for the answers about the random policy alone"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

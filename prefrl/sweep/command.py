@@ -49,7 +49,7 @@ class SweepOptions:
     seeds: tuple[int, ...] = ()
     """only these seeds"""
     missing: bool = False
-    """only trials of which no results beside OUT have an outcome: to go on with a sweep on another machine"""
+    """only trials of which neither OUT nor a folder beside it has an outcome: to go on on another machine"""
     part: str | None = None
     """I/N, only the Ith of N parts, counted from 1; for array jobs, whose tasks then need nothing of each other"""
     workers: Count | None = None
@@ -94,8 +94,8 @@ def sweep(options: SweepOptions) -> bool:
     trials = chosen(defined, options)
     if not (options.collect or options.dry_run):
         results_before(defined, out)  # refused before days of training rather than after
+    known = known_outcomes(defined, out)  # as is what cannot be read beside it
     if options.missing:
-        known = known_outcomes(defined, out)
         print(f"{sum(trial.id in known for trial in trials)} of {counted(len(trials))} have an outcome in {out.parent}")
         trials = [trial for trial in trials if trial.id not in known]
     for trial in trials:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from prefrl.checkpoint import checkpoints
 from prefrl.errors import UserError
 from prefrl.run_directory import read_json
-from prefrl.sweep.definition import Trial, flat
+from prefrl.sweep.definition import DONE_BEFORE, Trial, flat
 
 TAIL_BYTES = 16_384  # of metrics.csv: some 20 rows
 
@@ -79,8 +79,8 @@ def refuse_other_options(directory: Path, learnt_from: Mapping[str, Any]) -> Non
 
 
 def differing_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Options that both know and that differ: (name, found, wanted)."""
-    known = flat(found)
+    """Options that differ: (name, found, wanted). One that was not known then is today's, or as DONE_BEFORE has it."""
+    known = DONE_BEFORE | flat(found)
     return [(key, known[key], value) for key, value in flat(wanted).items() if known.get(key, value) != value]
 
 

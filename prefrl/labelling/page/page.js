@@ -416,7 +416,7 @@ function drawWaiting() {
     $("waiting-text").textContent = "The robot tries some random movements, and asks about them by itself.";
   } else if (more) {
     $("waiting-title").textContent = "You have answered everything so far";
-    $("waiting-text").textContent = "The robot practises what it has learnt, and asks again by itself.";
+    $("waiting-text").textContent = "The robot goes on, and asks again by itself.";
   } else if (!status.training) {
     $("waiting-title").textContent = "Everything asked so far is answered";
     $("waiting-text").textContent = "Thank you. If there are more questions, they come by themselves.";
