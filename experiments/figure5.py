@@ -3,7 +3,8 @@
     prefrl sweep figure5
     prefrl report experiments/results/figure5
 
-`original` and PPO on the true reward are the very runs of figure2.py, and are not run again beside them.
+`the paper's queries` are chosen as in its own `original`; ours come in rounds at first, and half of the later ones are
+about the best segments. `original` and PPO on the true reward are the very runs of figure2.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, FIGURE_5, TRUE_REWARD
