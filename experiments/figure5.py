@@ -29,5 +29,8 @@ SWEEP = Sweep(
     options={"steps": 2_000_000, "video": False},
     baseline=TRUE_REWARD,
     drawings=("learning", "profiles"),
-    paper={task: {TRUE_REWARD: FIGURE_2[task][TRUE_REWARD], **row} for task, row in FIGURE_5.items()},
+    paper={
+        task: {TRUE_REWARD: FIGURE_2[task][TRUE_REWARD], "the paper's queries": row["original"], **row}
+        for task, row in FIGURE_5.items()
+    },
 )

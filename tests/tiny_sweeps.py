@@ -23,6 +23,7 @@ OPTIONS: dict[str, Any] = {  # as tiny_runs.tiny has them
     "video": False,
     "checkpoint_minutes": 0,
     "queries.segment_steps": 5,
+    "queries.initial_rollouts": 2,
     "oracle.error_rate": 0.2,
     "reward.initial_gradient_steps": 10,
     "ppo.num_envs": 8,
