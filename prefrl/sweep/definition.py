@@ -24,13 +24,13 @@ Drawing = Literal["learning", "answers", "profiles"]
 
 # Options that change nothing that is learnt, at all or under that feedback.
 NOT_LEARNT_FROM = ("run_dir", "threads", "video", "checkpoint_minutes")
-# What a run did of which an option was not known yet, where that is not today's default.
-DONE_BEFORE = {"queries.elite_share": 0.0, "queries.initial_rounds": False}
 NOT_LEARNT_FROM_UNDER = {
     "none": ("labels", "store", "replay", "queries", "oracle", "people", "reward"),
     "synthetic": ("people",),
     "people": ("oracle",),
 }
+# What a run did of which an option was not known yet, where that is not today's default.
+DONE_BEFORE = {"queries.elite_share": 0.0, "queries.initial_rounds": False}
 
 
 @dataclass(frozen=True)
