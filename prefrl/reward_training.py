@@ -50,10 +50,10 @@ class RewardOptions:
     """train each member on its own draw with replacement"""
     hold_out: bool = True
     """hold out 1/e of the answers per member"""
-    adaptive_l2: bool = True
-    """adapt the ℓ2 coefficient to the validation loss; off, and --reward.l2 0, is the "no regularisation" ablation"""
-    l2: float = 1e-2
-    """initial ℓ2 coefficient, on the sum of squared weights"""
+    adaptive_l2: bool = False
+    """adapt the ℓ2 coefficient to the validation loss, as the paper does"""
+    l2: float = 1e-3
+    """ℓ2 coefficient, at first or for good, on the sum of squared weights; 0 is the "no regularisation" ablation"""
     dropout: float = 0.0
     """share of hidden units dropped in training"""
     normalise_observations: bool = True
@@ -79,7 +79,7 @@ class RewardOptions:
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning rate {self.learning_rate} is not a number above 0")
         if self.adaptive_l2 and not self.hold_out:
-            raise UserError("nothing is held out to adapt ℓ2 to; add --reward.no-adaptive-l2 to --reward.no-hold-out")
+            raise UserError("nothing is held out to adapt ℓ2 to; drop --reward.adaptive-l2 or --reward.no-hold-out")
         if not 0 <= self.l2 < math.inf:
             raise UserError(f"ℓ2 coefficient {self.l2} is not a number of 0 or more")
 
