@@ -3,8 +3,9 @@
     prefrl sweep figure5
     prefrl report experiments/results/figure5
 
-`the paper's queries` are chosen as in its own `original`; ours come in rounds at first, and half of the later ones are
-about the best segments. `original` and PPO on the true reward are the very runs of figure2.py, and are not run again.
+`as in the paper` queries are chosen and ℓ2 follows the ratio of held-out to training loss as in its own `original`. In
+ours queries come in rounds at first, half of the later ones are about the best segments, and ℓ2 stays where it is.
+`original` and PPO on the true reward are the very runs of figure2.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, FIGURE_5, TRUE_REWARD
@@ -16,12 +17,15 @@ SWEEP = Sweep(
     conditions={
         TRUE_REWARD: {"feedback": "none"},
         "original": {"labels": 700},
-        "the paper's queries": {"labels": 700, "queries.elite_share": 0.0, "queries.initial_rounds": False},
+        "as in the paper": {
+            **{"labels": 700, "queries.elite_share": 0.0, "queries.initial_rounds": False},
+            **{"reward.adaptive_l2": True, "reward.l2": 1e-2},
+        },
         "random queries": {"labels": 700, "queries.selection": "uniform"},
         "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},
         # Four iterations of the random policy, the default, hold too few steps to ask everything about.
         "no online queries": {"labels": 700, "queries.online": False, "queries.initial_rollouts": 8},
-        "no regularisation": {"labels": 700, "reward.adaptive_l2": False, "reward.l2": 0.0},
+        "no regularisation": {"labels": 700, "reward.l2": 0.0},
         "no segments": {"labels": 700, "queries.segment_steps": 1},
         "target": {"labels": 700, "reward.target": "returns"},
     },
@@ -30,7 +34,7 @@ SWEEP = Sweep(
     baseline=TRUE_REWARD,
     drawings=("learning", "profiles"),
     paper={
-        task: {TRUE_REWARD: FIGURE_2[task][TRUE_REWARD], "the paper's queries": row["original"], **row}
+        task: {TRUE_REWARD: FIGURE_2[task][TRUE_REWARD], "as in the paper": row["original"], **row}
         for task, row in FIGURE_5.items()
     },
 )

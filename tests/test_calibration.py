@@ -69,7 +69,7 @@ def test_nothing_held_out_is_no_measurement() -> None:
     assert calibrate(np.empty(0), np.empty(0), np.empty(0, dtype=int)) is None
     assert np.isnan(list(calibration_metrics(None).values())).all()
     assert make_trainer(0).calibrate() is None
-    assert make_trainer(40, hold_out=False, adaptive_l2=False).calibrate() is None
+    assert make_trainer(40, hold_out=False).calibrate() is None
     assert make_trainer(40, target="returns").calibrate() is None, "returns are no logarithms of odds"
     ties = measured([0.4, 0.7], [0.5, 0.5])
     assert math.isnan(ties.accuracy)
@@ -152,7 +152,7 @@ def test_a_fit_to_an_oracle_that_errs_is_as_sure_as_it_is_right() -> None:
     answered = [(query, answer(query, errs(*query.segments))) for query in queries]
     found = []
     fitted_well = make_trainer(error_rate=0.0)
-    kept_by_heart = make_trainer(error_rate=0.0, adaptive_l2=False, l2=0.0)
+    kept_by_heart = make_trainer(error_rate=0.0, l2=0.0)
     for trainer, steps in ((fitted_well, 150), (kept_by_heart, 1500)):
         trainer.comparisons.extend(answered)
         trainer.fit(steps)

@@ -282,8 +282,9 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"queries__selection": "uniform"},
         {"queries__online": False},
         {"reward__bootstrap": False},
-        {"reward__adaptive_l2": False, "reward__hold_out": False},
-        {"reward__adaptive_l2": False, "reward__l2": 0.0},
+        {"reward__hold_out": False},
+        {"reward__adaptive_l2": True},
+        {"reward__l2": 0.0},
         {"reward__dropout": 0.2},
         {"reward__error_rate": 0.0},
         {"reward__normalise_observations": False, "reward__normalise_rewards": False},
@@ -318,8 +319,8 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     assert ("centre" in loop.agent.state()) == options.get("ppo__centre_rewards", True)
     if not options.get("reward__hold_out", True):
         assert (comparisons.copies[:, :80] > 0).all()
-    if not options.get("reward__adaptive_l2", True):
-        assert (loop.trainer.l2 == options.get("reward__l2", RewardOptions.l2)).all()
+    kept = loop.trainer.l2 == options.get("reward__l2", RewardOptions.l2)
+    assert kept.all() != options.get("reward__adaptive_l2", False)
     if not options.get("reward__normalise_rewards", True):
         assert (loop.ensemble.reward_scale == 1).all()
         assert (loop.ensemble.observation_deviation == 1).all()

@@ -97,8 +97,8 @@ def test_overfitting_raises_l2_and_the_switch_keeps_it() -> None:
     def random_answers(left: Segment, right: Segment) -> str:
         return ("left", "right")[int(abs(left.true_return) * 1e4) % 2]
 
-    adaptive = make_trainer(60, random_answers, l2=1e-4)
-    fixed = make_trainer(60, random_answers, l2=1e-4, adaptive_l2=False)
+    adaptive = make_trainer(60, random_answers, l2=1e-4, adaptive_l2=True)
+    fixed = make_trainer(60, random_answers, l2=1e-4)
     for trainer in (adaptive, fixed):
         trainer.fit(150)
         for _ in range(12):
@@ -114,7 +114,7 @@ def test_overfitting_raises_l2_also_where_most_answers_are_equal() -> None:
         number = int(abs(left.true_return) * 1e4)
         return ("left", "right")[number % 2] if number % 5 == 0 else "equal"
 
-    trainer = make_trainer(60, mostly_equal, l2=1e-4)
+    trainer = make_trainer(60, mostly_equal, l2=1e-4, adaptive_l2=True)
     assert (trainer.comparisons.mu[:60, 0] == 0.5).float().mean() > 0.7
     trainer.fit(400)
     for _ in range(12):
@@ -136,7 +136,7 @@ def test_the_entropy_of_an_answer_is_the_least_loss_of_any_prediction(mu: tuple[
 
 @pytest.mark.parametrize("error_rate", [0.0, 0.1, 0.5])
 def test_the_loss_is_the_cross_entropy_with_the_error_rate_that_was_asked_for(error_rate: float) -> None:
-    trainer = make_trainer(30, hold_out=False, adaptive_l2=False, bootstrap=False, error_rate=error_rate)
+    trainer = make_trainer(30, hold_out=False, bootstrap=False, error_rate=error_rate)
     returns = trainer.predicted_returns(torch.arange(30).expand(3, -1)).detach().numpy().astype(np.float64)
     mu = trainer.comparisons.mu[:30].numpy()
     left = 1 / (1 + np.exp(returns[..., 1] - returns[..., 0]))
@@ -148,7 +148,7 @@ def test_the_loss_is_the_cross_entropy_with_the_error_rate_that_was_asked_for(er
 def test_l2_shrinks_the_weights() -> None:
     norms = []
     for l2 in (0.0, 1e-1):
-        trainer = make_trainer(50, l2=l2, adaptive_l2=False)
+        trainer = make_trainer(50, l2=l2)
         trainer.fit(150)
         norms.append(sum(float(weight.detach().square().sum()) for weight in trainer.ensemble.weights))
     assert norms[1] < 0.5 * norms[0]
@@ -175,7 +175,7 @@ def test_regression_on_true_returns_is_the_target_ablation(seed: int) -> None:
 
 
 def test_equal_pulls_returns_together() -> None:
-    trainer = make_trainer(40, lambda left, right: "equal", hold_out=False, adaptive_l2=False, l2=0.0)
+    trainer = make_trainer(40, lambda left, right: "equal", hold_out=False, l2=0.0)
     every = torch.arange(40).expand(3, -1)
 
     def gaps() -> float:
@@ -216,7 +216,7 @@ def test_the_gradients_of_the_members_are_independent() -> None:
     """The first of three members ends where it does when the others are trained on something else entirely."""
     results = []
     for others in (0.0, 5.0):
-        trainer = make_trainer(30, bootstrap=False, hold_out=False, adaptive_l2=False)
+        trainer = make_trainer(30, bootstrap=False, hold_out=False)
         with torch.no_grad():
             for weight in trainer.ensemble.weights:
                 weight[1:] += others
@@ -227,7 +227,7 @@ def test_the_gradients_of_the_members_are_independent() -> None:
 
 
 def test_the_number_of_members_does_not_change_a_members_gradient() -> None:
-    alike: dict[str, Any] = {"bootstrap": False, "hold_out": False, "adaptive_l2": False}
+    alike: dict[str, Any] = {"bootstrap": False, "hold_out": False}
     one, three = (make_trainer(1, members=m, **alike) for m in (1, 3))  # one pair to draw
     with torch.no_grad():
         for few, many in zip(one.ensemble.parameters(), three.ensemble.parameters(), strict=True):
@@ -285,7 +285,7 @@ def test_without_answers_there_is_nothing_to_report_and_nothing_changes() -> Non
 
 
 def test_without_a_held_out_set_validation_is_not_measured() -> None:
-    report = make_trainer(30, hold_out=False, adaptive_l2=False).fit(5)
+    report = make_trainer(30, hold_out=False).fit(5)
     assert np.isnan([report.validation_loss, report.accuracy]).all()
     assert report.train_loss > 0
 
@@ -312,7 +312,7 @@ def test_the_same_seed_fits_the_same_and_another_does_not() -> None:
         ({"l2": -1.0}, r"-1\.0"),
         ({"hidden": (0,)}, "hidden"),
         ({"gradient_steps": -1}, "gradient steps"),
-        ({"hold_out": False}, "no-adaptive-l2"),
+        ({"adaptive_l2": True, "hold_out": False}, "drop --reward.adaptive-l2"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

@@ -50,6 +50,13 @@ class Command:
 
 
 @pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """Alone in its folder: results are looked for beside OUT too, where other tests have theirs."""
+    (tmp_path / "alone").mkdir()
+    return tmp_path / "alone"
+
+
+@pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """In a folder of its own, with an engine that finishes everything at once."""
     (tmp_path / "experiments").mkdir()
