@@ -3,8 +3,9 @@
     prefrl sweep figure5
     prefrl report experiments/results/figure5
 
-`as in the paper` queries are chosen and ℓ2 follows the ratio of held-out to training loss as in its own `original`. In
-ours queries come in rounds at first, half of the later ones are about the best segments, and ℓ2 stays where it is.
+`as in the paper` three predictors with an ℓ2 that follows the ratio of held-out to training loss choose queries as in its
+own `original`. In ours queries come in rounds at first, half of the later ones are about the best segments, and seven
+predictors have a constant ℓ2.
 `original` and PPO on the true reward are the very runs of figure2.py, and are not run again.
 """
 
@@ -19,7 +20,7 @@ SWEEP = Sweep(
         "original": {"labels": 700},
         "as in the paper": {
             **{"labels": 700, "queries.elite_share": 0.0, "queries.initial_rounds": False},
-            **{"reward.adaptive_l2": True, "reward.l2": 1e-2},
+            **{"reward.members": 3, "reward.adaptive_l2": True, "reward.l2": 1e-2},
         },
         "random queries": {"labels": 700, "queries.selection": "uniform"},
         "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},

@@ -32,7 +32,7 @@ CALIBRATED_AT_ONCE = 256  # pairs per member that are predicted together
 class RewardOptions:
     """The predictor and its training; every switch of the paper's ablations is here."""
 
-    members: int = 3
+    members: int = 7
     """predictors in the ensemble; 1 is the "no ensemble" ablation"""
     hidden: tuple[int, ...] = (64, 64)
     """units in each hidden layer"""
