@@ -3,9 +3,9 @@
     prefrl sweep figure5
     prefrl report experiments/results/figure5
 
-`as in the paper` three predictors with an ℓ2 that follows the ratio of held-out to training loss choose queries as in its
-own `original`. In ours queries come in rounds at first, half of the later ones are about the best segments, and seven
-predictors have a constant ℓ2.
+`as in the paper` three predictors with an ℓ2 that follows the ratio of held-out to training loss choose queries as its
+own `original` does. In ours queries come in rounds at first, half of the later ones are about the best segments, and
+seven predictors have a constant ℓ2.
 `original` and PPO on the true reward are the very runs of figure2.py, and are not run again.
 """
 

@@ -279,6 +279,7 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"queries__segment_steps": 1},
         {"reward__target": "returns"},
         {"reward__members": 1},
+        {"reward__members": 3},
         {"queries__selection": "uniform"},
         {"queries__online": False},
         {"reward__bootstrap": False},
@@ -305,7 +306,7 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
     assert loop.ensemble is not None
     queries, answers, comparisons = loop.store.queries(), loop.store.answers(), loop.trainer.comparisons
     assert {s.length for query in queries for s in query.segments} == {options.get("queries__segment_steps", 4)}
-    assert loop.ensemble.members == options.get("reward__members", 3)
+    assert loop.ensemble.members == options.get("reward__members", RewardOptions.members)
     assert len(comparisons) == options.get("reward__label_buffer", 80)
     if options.get("queries__online", True):
         assert len({query.segments[0].env_steps for query in queries}) > 2

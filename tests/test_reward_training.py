@@ -41,7 +41,7 @@ def make_queries(count: int, seed: int = 0) -> list[Query]:
 def make_trainer(
     answers: int = 0, oracle: Oracle = prefers_true_return, seed: int = 0, **options: object
 ) -> RewardTrainer:
-    chosen = RewardOptions(**options)  # type: ignore[arg-type]
+    chosen = RewardOptions(**{"members": 3, **options})  # type: ignore[arg-type]
     ensemble = RewardEnsemble(OBSERVATIONS, ACTIONS, chosen.members, (32, 32), chosen.dropout, seed=seed)
     trainer = RewardTrainer(ensemble, chosen, np.random.default_rng(seed))
     trainer.comparisons.extend((query, answer(query, oracle(*query.segments))) for query in make_queries(answers))
