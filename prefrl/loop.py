@@ -22,19 +22,19 @@ from prefrl.agent import Agent
 from prefrl.calibration import Calibration, calibration_metrics
 from prefrl.candidate_films import CandidateFilms
 from prefrl.checkpoint import State, global_random_state, load_global_random_state
+from prefrl.choosing import disputed_pairs, random_pairs
 from prefrl.config import TrainConfig
 from prefrl.elicitation import Elicitation, replay_state
 from prefrl.label_schedule import labels_wanted
 from prefrl.normalisation import RunningMoments
 from prefrl.oracles import Nobody, Oracle
 from prefrl.preferences import PreferenceStore
-from prefrl.queries import Query, elite_pairs, most_disputed, pair_up
+from prefrl.queries import Query
 from prefrl.reward_diagnostics import COMPARED_STEPS, reward_metrics
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join, state_reader
-from prefrl.segments import Segment, cut_segments
 from prefrl.simulation import MujocoVectorEnv
 from prefrl.stage_clock import StageClock
 from prefrl.threads import available_cores, one_torch_thread
@@ -47,7 +47,6 @@ ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos"
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
 CALIBRATIONS = 25  # in a run: one over 900 pairs of 120 steps takes a tenth of an iteration
 FILMED = 40  # stretches per iteration that may be asked about, where only pictures show what happened
-ELITE = 10  # segments that are compared with each other
 OPEN_AT_START = 8  # at 3 s an answer, half a minute
 WAIT_SECONDS = 0.2  # between two looks for answers
 
@@ -264,8 +263,7 @@ class PreferenceLoop:
                 continue
             due = self._labels_wanted(0) * rollouts // options.initial_rollouts - self.labels_asked
             if rollouts > collected and due > 0:
-                known = rollouts > first_round and self.labels_answered > 0  # else there is nothing to disagree about
-                self._ask(self._choose(due, rollouts) if known else self._draw_pairs(due, rollouts))
+                self._ask(self._choose(due, rollouts, known=rollouts > first_round and self.labels_answered > 0))
             self._wait(self._open_at_start(), on_wait, can_save=True)
             self._take_answers()
             with self.clock.stage("fit"):
@@ -350,33 +348,16 @@ class PreferenceLoop:
             self._ask(self._choose(due, self.config.queries.recent_rollouts))
 
     @one_torch_thread()
-    def _choose(self, count: int, rollouts: int) -> list[Query]:
-        """Pairs of recent segments: at random, or where the ensemble disagrees, part of them among the best."""
+    def _choose(self, count: int, rollouts: int, known: bool = True) -> list[Query]:
+        """Pairs of segments of recent rollouts; at random as long as nothing is known to disagree about."""
         options = self.config.queries
+        assert options.segment_steps is not None
+        assert self.ensemble is not None
         with self.clock.stage("label"):
-            if options.selection == "uniform":
-                return self._draw_pairs(count, rollouts)
-            assert self.ensemble is not None
-            predict = self.ensemble.predict_preferences
-            elite = int(self._query_rng.binomial(count, options.elite_share))
-            chosen: list[Query] = []
-            if elite < count:
-                candidates = self._draw_pairs((count - elite) * options.candidates, rollouts)
-                chosen += most_disputed(candidates, count - elite, predict)
-            for _ in range(elite):
-                pool = self._draw_segments(options.elite_pool, rollouts)
-                pairs = elite_pairs(pool, self.ensemble.predict_returns(pool), ELITE, self._query_rng)
-                asked = {query.shown for query in chosen}  # where a pool holds nearly all there is
-                chosen += most_disputed([pair for pair in pairs if pair.shown not in asked] or pairs, 1, predict)
-            return chosen
-
-    def _draw_pairs(self, count: int, rollouts: int) -> list[Query]:
-        return pair_up(self._draw_segments(2 * count, rollouts))
-
-    def _draw_segments(self, count: int, rollouts: int) -> list[Segment]:
-        length = self.config.queries.segment_steps
-        assert length is not None
-        return cut_segments(join(list(self._recent)[-rollouts:]), length, count, self._query_rng)
+            recent = join(list(self._recent)[-rollouts:])
+            if options.selection == "uniform" or not known:
+                return random_pairs(recent, count, options.segment_steps, self._query_rng)
+            return disputed_pairs(recent, count, options.segment_steps, options, self.ensemble, self._query_rng)
 
     def _ask(self, queries: list[Query]) -> None:
         assert self.elicitation is not None

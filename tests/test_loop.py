@@ -334,7 +334,7 @@ def test_every_switch_runs_and_does_what_it_says(make_loop: MakeLoop, options: d
 
 def test_disagreement_asks_about_more_disputed_pairs_than_chance(make_loop: MakeLoop) -> None:
     """Measured by the predictor that chose, as it stood: mean disagreement of what was asked against all candidates."""
-    from prefrl import loop as module
+    from prefrl import choosing
     from prefrl.queries import disagreement, most_disputed
 
     gains = []
@@ -346,15 +346,17 @@ def test_disagreement_asks_about_more_disputed_pairs_than_chance(make_loop: Make
         return chosen
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "most_disputed", spying)
+        patch.setattr(choosing, "most_disputed", spying)
         finish(make_loop("probes/Observation-v0", 5, queries__elite_share=0.0))
     assert min(gains) > 1.5
 
 
 def test_half_of_the_later_queries_are_among_the_best_segments(make_loop: MakeLoop) -> None:
     """By the predictor that chose, as it stood: of random pairs 1 in 25 has both segments in the best fifth."""
-    from prefrl import loop as module
+    from prefrl import choosing
     from prefrl.queries import most_disputed
+    from prefrl.rollouts import join
+    from prefrl.segments import cut_segments
 
     among_best: list[float] = []
     loop = make_loop("probes/Observation-v0", 8, labels=160)
@@ -362,13 +364,13 @@ def test_half_of_the_later_queries_are_among_the_best_segments(make_loop: MakeLo
     def spying(candidates: Sequence[Query], count: int, predict: Any) -> list[Query]:
         chosen = most_disputed(candidates, count, predict)
         assert loop.ensemble is not None
-        recent = [segment for query in loop._draw_pairs(200, 4) for segment in query.segments]
+        recent = cut_segments(join(list(loop._recent)[-4:]), 4, 400, np.random.default_rng(0))
         bound = np.quantile(loop.ensemble.predict_returns(recent), 0.8)
         among_best.extend(float(loop.ensemble.predict_returns(query.segments).min() > bound) for query in chosen)
         return chosen
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "most_disputed", spying)
+        patch.setattr(choosing, "most_disputed", spying)
         finish(loop)
     assert len(among_best) == 140, "all but the first round's"
     assert 0.35 < np.mean(among_best) < 0.75
