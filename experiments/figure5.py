@@ -20,7 +20,7 @@ SWEEP = Sweep(
         "original": {"labels": 700},
         "as in the paper": {
             **{"labels": 700, "queries.elite_share": 0.0, "queries.initial_rounds": False},
-            **{"reward.members": 3, "reward.adaptive_l2": True, "reward.l2": 1e-2},
+            **{"reward.members": 3, "reward.latest_share": 0.0, "reward.adaptive_l2": True, "reward.l2": 1e-2},
         },
         "random queries": {"labels": 700, "queries.selection": "uniform"},
         "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},

@@ -123,14 +123,26 @@ class Comparisons:
             return (self._rng.random(self.members) > np.exp(-1)).astype(np.int64)
         return np.ones(self.members, dtype=np.int64)
 
-    def minibatch(self, size: int) -> Tensor:
-        """Draw (members, size) row indices, each member from its own sample."""
-        copies = self.copies[:, : len(self)]
+    def minibatch(self, size: int, latest: int = 0, share: float = 0.0) -> Tensor:
+        """Draw (members, size) row indices, each member from its own sample.
+
+        Args:
+            size: rows per member.
+            latest: how many pairs are the latest.
+            share: of the rows that are drawn from those alone, rounded down.
+        """
+        oldest = self._added % self.capacity if self._added > self.capacity else 0
+        copies = np.roll(self.copies[:, : len(self)], -oldest, axis=1)
         # A member that holds out everything, as can happen with a handful of answers, draws from all of them.
         copies = np.where(copies.any(axis=1, keepdims=True), copies, 1)
         upto = copies.cumsum(axis=1)  # (members, rows); row r owns the draws in [upto[r-1], upto[r])
-        draws = (self._rng.random((self.members, size)) * upto[:, -1:]).astype(np.int64)
+        least = np.zeros((self.members, size), dtype=np.int64)
+        if 0 < latest < len(self):
+            before = upto[:, -latest - 1, None]
+            least[:, : int(share * size)] = np.where(before < upto[:, -1:], before, 0)  # 0: it holds out all of those
+        draws = least + (self._rng.random((self.members, size)) * (upto[:, -1:] - least)).astype(np.int64)
         # Members side by side on one increasing axis turn their searches into a single one.
         offset = np.concatenate([[0], upto[:-1, -1].cumsum()])[:, None]
         rows = np.searchsorted((upto + offset).ravel(), (draws + offset).ravel(), side="right")
-        return torch.from_numpy(rows.reshape(draws.shape) - np.arange(self.members)[:, None] * len(self))
+        ages = rows.reshape(draws.shape) - np.arange(self.members)[:, None] * len(self)
+        return torch.from_numpy((ages + oldest) % len(self))

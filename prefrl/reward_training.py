@@ -40,6 +40,11 @@ class RewardOptions:
     """Adam's step size"""
     batch_size: int = 32
     """answers per gradient step and member"""
+    latest_share: float = 0.5
+    """share of these that is drawn from the latest answers alone, which are about what the policy does now; 0 draws
+    all alike, as in the paper"""
+    latest: int = 64
+    """how many answers are the latest"""
     initial_gradient_steps: int = 200
     """gradient steps on the first quarter of the answers, in each of its rounds"""
     gradient_steps: int = 2
@@ -72,6 +77,12 @@ class RewardOptions:
             raise UserError(f"hidden layers of {self.hidden} units; each needs at least 1")
         if min(self.initial_gradient_steps, self.gradient_steps) < 0:
             raise UserError("gradient steps must be 0 or more")
+        if not 0 <= self.latest_share <= 1:
+            raise UserError(f"share of the latest answers {self.latest_share} is outside [0, 1]")
+        if self.latest < 1:
+            raise UserError(
+                f"{self.latest} latest answers; they must be at least 1 (--reward.latest-share 0 draws all alike)"
+            )
         if not 0 <= self.error_rate < 1:
             raise UserError(f"error rate {self.error_rate} is outside [0, 1)")
         if not 0 <= self.dropout < 1:
@@ -137,7 +148,7 @@ class RewardTrainer:
             return FitReport(float("nan"), float("nan"), float("nan"), float(self.l2.mean()))
         self.ensemble.train()
         for _ in range(gradient_steps):
-            rows = self.comparisons.minibatch(self.options.batch_size)
+            rows = self.comparisons.minibatch(self.options.batch_size, self.options.latest, self.options.latest_share)
             loss = self._losses(rows, self.predicted_returns(rows)).mean(dim=1) + self._weight_penalty()
             if not torch.isfinite(loss).all():
                 raise NumericalError(

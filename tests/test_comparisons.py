@@ -110,10 +110,35 @@ def test_minibatches_draw_in_proportion_to_copies(seed: int) -> None:
         assert (np.abs(share - expected) <= 5.5 * deviation).all()
 
 
-@given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 10**6), st.booleans())
-def test_a_minibatch_never_holds_a_held_out_pair(count: int, members: int, seed: int, bootstrap: bool) -> None:
+@pytest.mark.parametrize("capacity", [3000, 30])
+def test_a_share_of_the_minibatch_is_of_the_latest_pairs(capacity: int) -> None:
+    comparisons, draws = filled(40, capacity=capacity), 40_000
+    numbers = comparisons.observations[:, 0, 0, 0].numpy()
+    for rows, copies in zip(
+        comparisons.minibatch(draws, latest=8, share=0.25).numpy(), comparisons.copies, strict=True
+    ):
+        latest = np.flatnonzero((numbers >= 32) & (numbers < 40))
+        expected = copies[: len(comparisons)] / copies[: len(comparisons)].sum() * 0.75
+        expected[latest] += copies[latest] / copies[latest].sum() * 0.25
+        share = np.bincount(rows, minlength=len(comparisons)) / draws
+        assert (np.abs(share - expected) <= 5.5 * np.sqrt(expected * (1 - expected) / draws)).all()
+
+
+def test_a_member_that_holds_out_all_the_latest_pairs_draws_from_the_others() -> None:
+    comparisons = filled(20)
+    comparisons.copies[:, :20] = 1
+    comparisons.copies[1, 15:20] = 0
+    one, other, _ = comparisons.minibatch(500, latest=5, share=1.0).numpy()
+    assert one.min() == 15
+    assert set(other) == set(range(15))
+
+
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 10**6), st.booleans(), st.integers(1, 30), st.floats(0, 1))
+def test_a_minibatch_never_holds_a_held_out_pair(
+    count: int, members: int, seed: int, bootstrap: bool, latest: int, share: float
+) -> None:
     comparisons = filled(count, members, seed, bootstrap)
-    rows = comparisons.minibatch(64).numpy()
+    rows = comparisons.minibatch(64, latest, share).numpy()
     assert rows.shape == (members, 64)
     for drawn, copies in zip(rows, comparisons.copies[:, :count], strict=True):
         assert ((drawn >= 0) & (drawn < count)).all()

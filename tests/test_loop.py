@@ -290,6 +290,7 @@ def test_answers_may_come_iterations_later(make_loop: MakeLoop) -> None:
         {"reward__error_rate": 0.0},
         {"reward__normalise_observations": False, "reward__normalise_rewards": False},
         {"reward__label_buffer": 30},
+        {"reward__latest_share": 0.0},
         {"oracle": OracleOptions(error_rate=0.3, equal_within=0.5)},
         {"ppo__normalise_returns": False},
         {"ppo__centre_rewards": False},

@@ -305,6 +305,8 @@ def test_the_same_seed_fits_the_same_and_another_does_not() -> None:
         ({"members": 0}, "members"),
         ({"batch_size": 0}, "batch size"),
         ({"label_buffer": 0}, "label buffer"),
+        ({"latest_share": 1.5}, r"1\.5"),
+        ({"latest": 0}, "0 latest answers"),
         ({"error_rate": 1.0}, r"error rate 1\.0"),
         ({"error_rate": -0.1}, r"error rate -0\.1"),
         ({"dropout": 1.0}, r"dropout 1\.0"),

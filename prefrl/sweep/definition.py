@@ -30,7 +30,7 @@ NOT_LEARNT_FROM_UNDER = {
     "people": ("oracle",),
 }
 # What a run did of which an option was not known yet, where that is not today's default.
-DONE_BEFORE = {"queries.elite_share": 0.0, "queries.initial_rounds": False}
+DONE_BEFORE = {"queries.elite_share": 0.0, "queries.initial_rounds": False, "reward.latest_share": 0.0}
 
 
 @dataclass(frozen=True)
