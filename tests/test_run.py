@@ -16,6 +16,7 @@ from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
 from prefrl import run
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
+from prefrl.reward_training import RewardOptions
 from prefrl.reward_wrapper import PredictedReward
 from prefrl.run import Progress, Stopped, train
 from prefrl.watching import watch
@@ -51,7 +52,7 @@ def test_config_json_says_everything_resolved(finished: Path) -> None:
     assert config["feedback"] == "synthetic"
     assert config["options"]["horizon"] == 50
     assert config["options"]["queries"]["segment_steps"] == 5
-    assert config["options"]["reward"]["members"] == 3
+    assert config["options"]["reward"]["members"] == RewardOptions.members
     assert config["versions"]["gymnasium"] == gymnasium.__version__
     assert set(config["versions"]) >= {"prefrl", "python", "gymnasium", "mujoco", "numpy", "stable-baselines3"}
 
