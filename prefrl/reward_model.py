@@ -86,7 +86,7 @@ class RewardEnsemble(nn.Module):
         self,
         observation_dim: int,
         action_dim: int,
-        members: int = 3,
+        members: int = 7,
         hidden: Sequence[int] = (64, 64),
         dropout: float = 0.0,
         reward_deviation: float = 1.0,

@@ -21,7 +21,7 @@ REACHER = (10, 2)  # observations and actions
 
 def make_predictor(observations: int = REACHER[0], actions: int = REACHER[1]) -> RewardEnsemble:
     """A predictor whose statistics all matter."""
-    ensemble = RewardEnsemble(observations, actions, seed=3)
+    ensemble = RewardEnsemble(observations, actions, members=3, seed=3)
     ensemble.set_observation_statistics(np.linspace(-1, 1, observations), np.linspace(0.5, 2, observations))
     ensemble.normalise_rewards_over(torch.tensor([[0.0, 1.0], [2.0, 6.0], [-1.0, 1.0]]))
     return ensemble
