@@ -320,3 +320,9 @@ def test_the_same_seed_fits_the_same_and_another_does_not() -> None:
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         RewardOptions(**options)  # type: ignore[arg-type]
+
+
+def test_an_ensemble_of_another_size_than_the_options_is_refused() -> None:
+    ensemble = RewardEnsemble(OBSERVATIONS, ACTIONS, members=2)
+    with pytest.raises(UserError, match="2 members, options for 7"):
+        RewardTrainer(ensemble, RewardOptions(), np.random.default_rng(0))
