@@ -131,7 +131,7 @@ class RewardTrainer:
 
     def __init__(self, ensemble: RewardEnsemble, options: RewardOptions, rng: np.random.Generator) -> None:
         if ensemble.members != options.members:
-            raise UserError(f"an ensemble of {ensemble.members} members, options for {options.members}; make both alike")
+            raise UserError(f"an ensemble of {ensemble.members} members, options for {options.members}; match them")
         self.ensemble, self.options, self._rng = ensemble, options, rng
         self.comparisons = Comparisons(options.members, rng, options.bootstrap, options.hold_out, options.label_buffer)
         self.optimiser = torch.optim.Adam(ensemble.parameters(), lr=options.learning_rate, fused=True)
