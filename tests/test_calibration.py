@@ -151,8 +151,8 @@ def test_a_fit_to_an_oracle_that_errs_is_as_sure_as_it_is_right() -> None:
 
     answered = [(query, answer(query, errs(*query.segments))) for query in queries]
     found = []
-    fitted_well = make_trainer(error_rate=0.0)
-    kept_by_heart = make_trainer(error_rate=0.0, l2=0.0)
+    fitted_well = make_trainer(error_rate=0.0, latest_share=0.0)
+    kept_by_heart = make_trainer(error_rate=0.0, latest_share=0.0, l2=0.0)
     for trainer, steps in ((fitted_well, 150), (kept_by_heart, 1500)):
         trainer.comparisons.extend(answered)
         trainer.fit(steps)

@@ -176,7 +176,9 @@ def test_keys_become_answers_with_how_they_came_about(
     for viewing, answer in zip(viewings, answers, strict=True):
         assert viewing.answered_ms > viewing.shown_ms
         assert 0 <= viewing.active_ms <= viewing.answered_ms - viewing.shown_ms + 1
-        assert answer.answered_at - answer.shown_at == pytest.approx((viewing.answered_ms - viewing.shown_ms) / 1000)
+        assert answer.answered_at - answer.shown_at == pytest.approx(
+            (viewing.answered_ms - viewing.shown_ms) / 1000, abs=1e-5
+        )
         assert (viewing.speed, len(viewing.page_version)) == (1.0, 12)
     assert len(measured(page)) == 5
     assert page.problems == []  # type: ignore[attr-defined]
