@@ -19,13 +19,24 @@ SWEEP = Sweep(
         TRUE_REWARD: {"feedback": "none"},
         "original": {"labels": 700},
         "as in the paper": {
-            **{"labels": 700, "queries.elite_share": 0.0, "queries.initial_rounds": False},
-            **{"reward.members": 3, "reward.latest_share": 0.0, "reward.adaptive_l2": True, "reward.l2": 1e-2},
+            "labels": 700,
+            "queries.elite_share": 0.0,
+            "queries.initial_rounds": False,
+            "reward.members": 3,
+            "reward.latest_share": 0.0,
+            "reward.adaptive_l2": True,
+            "reward.l2": 1e-2,
         },
         "random queries": {"labels": 700, "queries.selection": "uniform"},
         "no ensemble": {"labels": 700, "reward.members": 1, "queries.selection": "uniform"},
         # Four iterations of the random policy, the default, hold too few steps to ask everything about.
-        "no online queries": {"labels": 700, "queries.online": False, "queries.initial_rollouts": 8},
+        # None of the answers is later than the others, so that all are drawn alike.
+        "no online queries": {
+            "labels": 700,
+            "queries.online": False,
+            "queries.initial_rollouts": 8,
+            "reward.latest_share": 0.0,
+        },
         "no regularisation": {"labels": 700, "reward.l2": 0.0},
         "no segments": {"labels": 700, "queries.segment_steps": 1},
         "target": {"labels": 700, "reward.target": "returns"},

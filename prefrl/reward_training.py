@@ -44,7 +44,7 @@ class RewardOptions:
     """share of these that is drawn from the latest answers alone, which are about what the policy does now; 0 draws
     all alike, as in the paper"""
     latest: int = 64
-    """how many answers are the latest"""
+    """how many compared pairs are the latest; with no more than these, all are drawn alike"""
     initial_gradient_steps: int = 200
     """gradient steps on the first quarter of the answers, in each of its rounds"""
     gradient_steps: int = 2
