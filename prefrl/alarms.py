@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prefrl.plots.metrics import Metrics
+from prefrl.metrics import Metrics
 from prefrl.reward_training import MONITORED_PAIRS
 
 STRETCHES = 24  # that a run is cut into; each curve is smoothed to its mean over the rows of a stretch

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from prefrl import run
 from prefrl.agreement import CompareOptions, compare
-from prefrl.agreement.terminal import print_results
 from prefrl.alarms import Alarm, reward_alarms
 from prefrl.answering import AnswerOptions, answer
 from prefrl.bench import BenchOptions, bench
@@ -27,10 +26,8 @@ from prefrl.dataset import Dataset, export_dataset, import_dataset
 from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation
 from prefrl.labelling.label import LabelOptions, label
-from prefrl.plots import read_metrics
+from prefrl.metrics import read_metrics
 from prefrl.progress import invitation, shown_progress
-from prefrl.report import build_report, compare_report
-from prefrl.report.sweep_page import build_sweep_report
 from prefrl.run_directory import read_json
 from prefrl.sweep.command import SweepOptions, sweep
 from prefrl.tasks import TASKS
@@ -201,6 +198,8 @@ def _run(command: object) -> int:
     elif isinstance(command, AnswerOptions):
         print(f"{command.store}: " + ", ".join(f"{count} {choice}" for choice, count in answer(command).most_common()))
     elif isinstance(command, CompareOptions):
+        from prefrl.agreement.terminal import print_results  # loads the report's drawings
+
         compared = compare(command)
         print_results(compared.results, Console())
         print(compared.page)
@@ -235,6 +234,9 @@ def _resume(command: Resume) -> None:
 
 
 def _report(command: Report) -> Path:
+    from prefrl.report import build_report, compare_report  # these draw: not for the other commands
+    from prefrl.report.sweep_page import build_sweep_report
+
     if not command.runs:
         raise UserError("no run given; name one or more run folders")
     if len(command.runs) > 1:

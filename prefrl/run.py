@@ -28,10 +28,9 @@ from prefrl.filming import film
 from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.page_server import PageServer
 from prefrl.loop import PreferenceLoop, Waiting
+from prefrl.metrics import read_metrics
 from prefrl.oracles.people import People
-from prefrl.plots import read_metrics
 from prefrl.preferences import PreferenceStore, open_existing
-from prefrl.report import build_report
 from prefrl.rollouts import RolloutRecorder, state_reader
 from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
 from prefrl.tasks import load_model
@@ -395,6 +394,8 @@ class _Run:
         self.directory.set_status(state, self.env_steps, message)
         if page is not None:
             page.say_goodbye()
+        from prefrl.report import build_report  # draws: not for a run that has yet to start
+
         build_report(self.path, trust=True)
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Samples = Sequence[NDArray[np.float64]]  # per task, (..., runs)
 RESAMPLES = 10_000
@@ -160,7 +160,7 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float
     runs = np.asarray(values, dtype=np.float64)
     if len(runs) < 2:
         return (float(runs[0]) if len(runs) else float("nan")), float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, len(runs) - 1) * runs.std(ddof=1) / np.sqrt(len(runs))
+    half = scipy.stats.t.ppf((1 + level) / 2, len(runs) - 1) * runs.std(ddof=1) / np.sqrt(len(runs))
     return float(runs.mean()), float(runs.mean() - half), float(runs.mean() + half)
 
 

@@ -37,7 +37,8 @@ from peer_summary import SYSTEMS, Runs, as_json, as_markdown, draw, read_run
 
 from prefrl.config import Count
 from prefrl.errors import UserError
-from prefrl.plots import read_metrics, save
+from prefrl.metrics import read_metrics
+from prefrl.plots import save
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".venv-imitation"

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from prefrl.plots import COLOURS, LINES, read_metrics, styled
+from prefrl.metrics import read_metrics
+from prefrl.plots import COLOURS, LINES, styled
 
 SYSTEMS = ("prefrl", "imitation")
 FINAL_SHARE = 0.1  # of the steps, at the end of a run, that its final return is the mean over

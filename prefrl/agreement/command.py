@@ -8,12 +8,10 @@ from pathlib import Path
 import tyro
 
 from prefrl.agreement.labellers import read_survey
-from prefrl.agreement.page import write_comparison
 from prefrl.agreement.results import Results, work_out
 from prefrl.config import Count
 from prefrl.dataset.exchange import database_of_run
 from prefrl.preferences import open_existing
-from prefrl.report import load_run
 from prefrl.run_directory import read_json, refuse_links
 
 
@@ -47,6 +45,9 @@ def compare(options: CompareOptions) -> Comparison:
     Raises:
         UserError: there is no such store, nobody has answered a pair in it, or the page can't be written.
     """
+    from prefrl.agreement.page import write_comparison  # these draw: not for the other commands
+    from prefrl.report import load_run
+
     runs = [load_run(run) for run in options.runs]
     with open_existing(_location(options.store, options.trust)) as store:
         survey, location = read_survey(store), store.location

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import stats
+import scipy
 
 CONFIDENCE = 0.95
 
@@ -34,5 +34,5 @@ def wilson(successes: int, trials: int) -> Interval:
     """A share with Wilson's interval, which holds for few trials and for shares near 0 and 1 too."""
     if trials == 0:
         return UNKNOWN
-    ends = stats.binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="wilson")
+    ends = scipy.stats.binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(successes / trials, float(ends.low), float(ends.high))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Axes = Sequence[NDArray[np.float64]]
 LogLikelihood = Callable[[Axes], NDArray[np.float64]]
 
-REGULAR_DROP = float(stats.chi2.ppf(0.95, 1)) / 2  # 1.92: below the maximum, a 95 % interval's ends (Wilks)
+REGULAR_DROP = float(special.chdtri(1, 0.05)) / 2  # 1.92: below the maximum, a 95 % interval's ends (Wilks)
 # Where the likelihood jumps, the best point gains on the true one by a two-sided random walk, which ever gains c with
 # probability 2 exp(-c).
 JUMPING_DROP = float(np.log(2 / 0.05))

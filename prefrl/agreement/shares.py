@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from prefrl.agreement.intervals import UNKNOWN, Interval, wilson
 from prefrl.agreement.labellers import CHOICES, LEFT, RIGHT, Labeller
@@ -50,7 +50,7 @@ def habits(labeller: Labeller) -> Habits:
     again = again[told[again] & told[labeller.earlier[again]]]
     alike = labeller.choices[again] == labeller.choices[labeller.earlier[again]]
     on_left = ((labeller.choices == LEFT) != labeller.swapped)[labeller.decided]
-    sides = stats.binomtest(int(on_left.sum()), len(on_left)).pvalue if len(on_left) else math.nan
+    sides = scipy.stats.binomtest(int(on_left.sum()), len(on_left)).pvalue if len(on_left) else math.nan
     timed = labeller.seconds[np.isfinite(labeller.seconds)]
     lower, median, upper = np.quantile(timed, (0.25, 0.5, 0.75)).tolist() if len(timed) else (math.nan,) * 3
     return Habits(
@@ -131,7 +131,7 @@ def drift(labeller: Labeller, scores: Scores) -> Interval:
         step = np.linalg.solve(information, design.T @ (right - chance))
         weights += np.clip(step, -5, 5)
         if np.abs(step).max() < 1e-8:
-            half = stats.norm.ppf(0.975) * math.sqrt(np.linalg.inv(information)[1, 1])
+            half = scipy.stats.norm.ppf(0.975) * math.sqrt(np.linalg.inv(information)[1, 1])
             return Interval(float(weights[1]), float(weights[1] - half), float(weights[1] + half))
     return UNKNOWN
 

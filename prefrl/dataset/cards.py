@@ -14,7 +14,7 @@ import jinja2
 
 from prefrl.dataset.contents import Dataset
 from prefrl.dataset.files import arrays_name
-from prefrl.plots import Metrics
+from prefrl.metrics import Metrics
 from prefrl.preferences import SKIPPED
 from prefrl.reward_model import RewardEnsemble
 from prefrl.tasks import TASKS

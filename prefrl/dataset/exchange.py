@@ -14,7 +14,7 @@ from prefrl.dataset.cards import data_card, model_card
 from prefrl.dataset.contents import Dataset, from_rows, to_rows
 from prefrl.dataset.files import CHECKSUMS, PREDICTOR, checksums, dataset_files, read_dataset, read_file
 from prefrl.errors import UserError
-from prefrl.plots import read_metrics
+from prefrl.metrics import read_metrics
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_model import RewardEnsemble
 from prefrl.run_directory import read_json

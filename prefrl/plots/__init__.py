@@ -1,6 +1,7 @@
 """Figures for the report, experiments and notebooks.
 
-Reads metrics.csv (read_metrics) or arrays; returns matplotlib Figures, which save writes as SVG and PNG.
+Takes the columns of metrics.csv (prefrl.metrics) or arrays; returns matplotlib Figures, which save writes as SVG and
+PNG. Imported only where something is drawn: matplotlib takes a third of a second.
 
     runs = [read_metrics(run / "metrics.csv") for run in (first, second, third)]
     save(learning_curves([curve_over_seeds("700 answers", runs)], {"paper": 4650.0}), "figures/cheetah")
@@ -22,7 +23,6 @@ from prefrl.plots.diagnostics import (
 )
 from prefrl.plots.labellers import Estimate, Panel, choice_shares, estimate_lines, estimate_rows
 from prefrl.plots.learning import Curve, curve, curve_over_seeds, draw_curves, learning_curves
-from prefrl.plots.metrics import Metrics, last_value, measured, read_metrics
 from prefrl.plots.profiles import Aggregate, Profile, aggregate_profiles
 from prefrl.plots.style import COLOURS, HATCHES, LINES, MARKERS, STYLE, save, styled, to_svg
 from prefrl.plots.sweeps import TaskCurves, TaskFinals, final_panels, learning_panels
@@ -38,7 +38,6 @@ __all__ = [
     "Curve",
     "Estimate",
     "Look",
-    "Metrics",
     "Panel",
     "Profile",
     "TaskAnswers",
@@ -55,15 +54,12 @@ __all__ = [
     "final_panels",
     "fit_curves",
     "label_curve",
-    "last_value",
     "learning_curves",
     "learning_panels",
     "looks",
     "measure_curves",
     "measure_label",
-    "measured",
     "ppo_curves",
-    "read_metrics",
     "reliability",
     "return_comparison",
     "reward_diagnostics",

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 from numpy.typing import NDArray
 
 from prefrl.calibration import Calibration
-from prefrl.plots.metrics import Metrics, measured
+from prefrl.metrics import Metrics, measured
 from prefrl.plots.style import HATCHES, add_legend, add_line, colour, panels, say_empty, steps_axis, styled, tint
 
 MEASURE_LABELS = {

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 
 from prefrl.errors import UserError
-from prefrl.plots.metrics import Metrics
+from prefrl.metrics import Metrics
 from prefrl.plots.style import add_legend, add_line, colour, panels, say_empty, styled
 
 
@@ -65,7 +65,7 @@ def curve_over_seeds(
     mean = values.mean(axis=0)
     if band == "min-max":
         return Curve(label, grid, mean, values.min(axis=0), values.max(axis=0))
-    half = stats.t.ppf(0.975, len(lines) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(lines))
+    half = scipy.stats.t.ppf(0.975, len(lines) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(lines))
     return Curve(label, grid, mean, mean - half, mean + half)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefrl import plots
 from prefrl.errors import UserError
-from prefrl.plots import last_value, measured
+from prefrl.metrics import last_value, measured
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
 

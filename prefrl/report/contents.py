@@ -12,7 +12,7 @@ from prefrl import paper
 from prefrl.alarms import Alarm, reward_alarms
 from prefrl.calibration import Calibration
 from prefrl.errors import UserError
-from prefrl.plots import Metrics, last_value, read_metrics
+from prefrl.metrics import Metrics, last_value, read_metrics
 from prefrl.run_directory import read_json
 
 

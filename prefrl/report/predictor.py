@@ -10,7 +10,7 @@ import numpy as np
 from prefrl import plots
 from prefrl.alarms import SHORTEST
 from prefrl.calibration import Calibration
-from prefrl.plots import Metrics, measured
+from prefrl.metrics import Metrics, measured
 from prefrl.report.contents import Run
 from prefrl.report.html import Drawer, Drawing, number
 

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prefrl import plots
-from prefrl.plots import Aggregate, Curve, Estimate, Profile, TaskAnswers, TaskCurves, TaskFinals, measured
+from prefrl.metrics import measured
+from prefrl.plots import Aggregate, Curve, Estimate, Profile, TaskAnswers, TaskCurves, TaskFinals
 from prefrl.report.sweep_scores import SweepScores
 
 THRESHOLDS = 151  # of a performance profile

@@ -18,7 +18,7 @@ from prefrl.alarms import reward_alarms
 from prefrl.environments import EnvironmentSpec
 from prefrl.errors import UserError
 from prefrl.evaluation import evaluate
-from prefrl.plots import Metrics, read_metrics
+from prefrl.metrics import Metrics, read_metrics
 from prefrl.run_directory import read_json
 from prefrl.sweep.definition import Sweep, Trial, learnt_from
 from prefrl.sweep.results import Outcome, SweepResults, read_results

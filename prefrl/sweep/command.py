@@ -11,7 +11,6 @@ import tyro
 
 from prefrl.config import Count
 from prefrl.errors import UserError
-from prefrl.report.sweep_page import build_sweep_report
 from prefrl.sweep.collecting import collect, known_outcomes, results_before
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
@@ -184,6 +183,8 @@ def _summarise(tally: Tally, trials: Sequence[Trial]) -> None:
 
 
 def _publish(results: SweepResults, out: Path) -> None:
+    from prefrl.report.sweep_page import build_sweep_report  # draws: not for a plan, nor for a trial's process
+
     write_results(results, out)
     if results.missing:
         print(f"{len(results.missing)} of {counted(len(results.sweep.trials))} not done yet")

@@ -15,7 +15,7 @@ import numpy as np
 import pydantic
 
 from prefrl.errors import UserError
-from prefrl.plots import Metrics
+from prefrl.metrics import Metrics
 from prefrl.sweep.definition import Sweep
 
 FORMAT = 1

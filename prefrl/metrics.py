@@ -1,4 +1,4 @@
-"""metrics.csv -> columns of numbers. Used by plots and report."""
+"""metrics.csv -> columns of numbers, for whoever reads a run: plots, reports, alarms, sweeps, exports."""
 
 from __future__ import annotations
 
