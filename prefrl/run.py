@@ -29,10 +29,11 @@ from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.page_server import PageServer
 from prefrl.loop import PreferenceLoop, Waiting
 from prefrl.metrics import read_metrics
+from prefrl.metrics_writer import MetricsWriter
 from prefrl.oracles.people import People
 from prefrl.preferences import PreferenceStore, open_existing
 from prefrl.rollouts import RolloutRecorder, state_reader
-from prefrl.run_directory import MetricsWriter, RunDirectory, read_json, write_json
+from prefrl.run_directory import RunDirectory, read_json, write_json
 from prefrl.tasks import load_model
 from prefrl.trust import refuse_untrusted, wants_trust
 

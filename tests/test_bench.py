@@ -9,7 +9,7 @@ import mujoco
 import pytest
 
 from prefrl import bench as module
-from prefrl import run
+from prefrl import report
 from prefrl.agent import PPOOptions, default_ppo
 from prefrl.bench import RATIOS, ROWS, BareSimulator, BenchOptions, NextTurn, bench, medians, read_shares, take_turns
 from prefrl.config import default_config
@@ -24,7 +24,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BenchOptions:
     monkeypatch.setattr(module, "default_config", lambda task: replace(default_config(task), ppo=ppo))
     monkeypatch.setattr(module, "default_ppo", partial(default_ppo, num_steps=64))
     # Seconds of drawing, after what is measured.
-    monkeypatch.setattr(run, "build_report", lambda path, trust: path)
+    monkeypatch.setattr(report, "build_report", lambda path, trust: path)
     return BenchOptions(tasks=("pendulum",), rounds=2, steps=2048, sb3_steps=512, threads=1, run_dir=tmp_path / "runs")
 
 

@@ -18,7 +18,7 @@ import pytest
 from swept import small_sweep, swept
 
 from prefrl import bench as bench_module
-from prefrl import cli
+from prefrl import cli, report
 from prefrl import run as run_module
 from prefrl.agent import PPOOptions, default_ppo
 from prefrl.cli import main
@@ -144,7 +144,7 @@ def test_bench_prints_one_json_object(prefrl: Prefrl, monkeypatch: pytest.Monkey
     ppo = PPOOptions(num_envs=4, num_steps=128, batch_size=256, epochs=1)
     monkeypatch.setattr(bench_module, "default_config", lambda task: replace(default_config(task), ppo=ppo))
     monkeypatch.setattr(bench_module, "default_ppo", partial(default_ppo, num_steps=64))
-    monkeypatch.setattr(run_module, "build_report", lambda path, trust: path)
+    monkeypatch.setattr(report, "build_report", lambda path, trust: path)
     options = "--tasks pendulum --rounds 1 --steps 2048 --sb3-steps 512 --threads 1"
     measured = prefrl("bench", "--json", *options.split())
     assert measured.code == 0
