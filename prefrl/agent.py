@@ -5,6 +5,7 @@ Takes any gymnasium vector environment with same-step autoreset; the loop calls 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ class PPOOptions:
     """bias-variance trade-off of the advantages"""
     clip_range: float = 0.2
     """of the probability ratio"""
+    target_kl: float | None = None
+    """an iteration's passes end early once the policy is 1.5 times this Kullback-Leibler divergence from where it
+    began; by default they do not"""
     entropy_bonus: float = 0.0
     """weight of the policy's entropy"""
     max_grad_norm: float = 0.5
@@ -83,6 +87,8 @@ class PPOOptions:
             raise UserError(f"gamma {self.gamma} or gae-lambda {self.gae_lambda} is outside [0, 1]")
         if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or (self.final_learning_rate or 0) < 0:
             raise UserError("PPO's learning rate, clip range and gradient norm must be above 0")
+        if self.target_kl is not None and not 0 < self.target_kl < math.inf:
+            raise UserError(f"PPO's target KL {self.target_kl} is not a number above 0; leave it out for none")
         if self.num_envs * self.num_steps < self.batch_size:
             raise UserError(
                 f"PPO batch of {self.batch_size} exceeds the {self.num_envs * self.num_steps} steps of an iteration; "
@@ -209,6 +215,7 @@ class Agent:
             "gamma": options.gamma,
             "gae_lambda": options.gae_lambda,
             "clip_range": options.clip_range,
+            "target_kl": options.target_kl,
             "ent_coef": options.entropy_bonus,
             "max_grad_norm": options.max_grad_norm,
             "device": "cpu",

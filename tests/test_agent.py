@@ -120,6 +120,18 @@ def test_saving_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(actions[0], actions[1])
 
 
+def test_a_target_kl_ends_the_passes_early() -> None:
+    """Gradient steps taken in two iterations, by the optimiser's own count."""
+
+    def taken(target_kl: float | None) -> int:
+        optimiser = trained_agent("hopper", target_kl=target_kl)._ppo.policy.optimizer
+        return int(next(iter(optimiser.state.values()))["step"])
+
+    every = 2 * SMALL.epochs * SMALL.num_envs * SMALL.num_steps // SMALL.batch_size
+    assert taken(None) == taken(1.0) == every
+    assert 0 < taken(1e-6) < every
+
+
 @pytest.mark.parametrize("bonus", [0.0, 0.01])
 def test_the_policy_computes_what_stable_baselines3_does_bit_for_bit(bonus: float) -> None:
     agent = trained_agent("hopper", entropy_bonus=bonus)
@@ -335,6 +347,7 @@ def test_actions_are_within_the_space() -> None:
         ({"hidden": ()}, "hidden"),
         ({"learning_rate": 0.0}, "learning rate"),
         ({"clip_range": 0.0}, "clip range"),
+        ({"target_kl": 0.0}, r"target KL 0\.0 is not a number above 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
