@@ -46,10 +46,9 @@ lint: setup ## check style and types
 	echo "no Python 3.11, 3.12 or 3.13 with its venv module among: $(CANDIDATES); type apt-get install python3-venv," \
 	  "or name one with make setup PYTHON=/path/to/python3.12" >&2; exit 1
 
-# --no-compile: of 17,000 files a run imports one in nine, and Python compiles those when it does.
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing prefrl and what it needs into .venv; this takes some minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile $(PIP_ARGS) --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
 # Without PostgreSQL the tests of a store by URL are skipped, each run with a line that says so.
