@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
+import scipy  # scipy.stats takes half a second to load: when it is first used
 from numpy.typing import ArrayLike, NDArray
 
 Samples = Sequence[NDArray[np.float64]]  # per task, (..., runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import scipy
+import scipy  # scipy.stats takes half a second to load: when it is first used
 
 CONFIDENCE = 0.95
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
+import scipy  # scipy.stats takes half a second to load: when it is first used
 from numpy.typing import NDArray
 
 from prefrl.agreement.intervals import UNKNOWN, Interval, wilson
