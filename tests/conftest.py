@@ -14,7 +14,7 @@ import torch
 from postgresql import ServerUnavailable, TemporaryServer, server_programs
 from stores import Database, Databases, PostgresqlDatabases, SqliteFiles
 
-import prefrl  # noqa: F401  chooses MuJoCo's off-screen renderer before any test imports mujoco
+from prefrl import plots  # and prefrl chooses MuJoCo's off-screen renderer before any test imports mujoco
 
 # No deadline: the first example of a property pays for compilation and imports.
 hypothesis.settings.register_profile("prefrl", deadline=None)
@@ -41,6 +41,14 @@ def torch_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def empty_figures() -> Iterator[None]:
+    """Reports are written with nothing in their figures, which take longer than all else in a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "to_svg", lambda figure: "<svg></svg>")
+        yield
 
 
 @pytest.fixture(scope="session")

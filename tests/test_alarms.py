@@ -24,6 +24,8 @@ from prefrl.reward_training import MONITORED_PAIRS
 from prefrl.run import train
 from prefrl.segments import Segment
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 STEPS = 4096
 Curve = NDArray[np.float64]
 

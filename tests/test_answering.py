@@ -15,6 +15,8 @@ from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.run import train
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:

@@ -181,7 +181,9 @@ def test_the_installed_command_finds_a_module_in_the_current_folder(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(
+    prefrl: Prefrl, tmp_path: Path, number: signal.Signals
+) -> None:
     process = command("train", "reacher", *TINY, "--steps", "1e8", "--run-dir", "run", cwd=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "reacher in run\n"
@@ -199,9 +201,9 @@ def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(tmp_path: Path, number
     assert (tmp_path / "run" / "policy.zip").exists()
     assert (tmp_path / "run" / "report.html").exists()
     further = str(status["env_steps"] + 256)
-    out, err = command("resume", "run", "--steps", further, cwd=tmp_path).communicate(timeout=120)
-    assert err == ""
-    assert out.startswith("reacher in run\n")
+    resumed = prefrl("resume", "run", "--steps", further)
+    assert resumed.err == ""
+    assert resumed.out.startswith("reacher in run\n")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["state"], str(status["env_steps"])) == ("done", further)
 

@@ -30,6 +30,8 @@ from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore
 from prefrl.run import Progress, Stopped, resume, train
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 SYNCHRONOUS = PeopleOptions(wait_above=0)
 
 

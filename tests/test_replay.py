@@ -23,6 +23,8 @@ from prefrl.oracles import Nobody
 from prefrl.preferences import PreferenceStore
 from prefrl.run import Progress, resume, train
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 class Person:
     """Answers some of what is open after each iteration, in any order, and takes an answer back now and then."""

@@ -22,6 +22,8 @@ from prefrl.rollouts import Rollout
 from prefrl.run import Progress, resume, train
 from prefrl.run_directory import read_json
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 def interrupt(config: TrainConfig, at: int) -> None:
     with pytest.raises(Killed):

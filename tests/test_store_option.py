@@ -19,6 +19,8 @@ from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
 from prefrl.run import Progress, resume, train
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 AT = 1024  # steps after which the store fails
 
 

@@ -27,6 +27,8 @@ from prefrl.sweep.ray_engine import RayEngine  # noqa: E402
 from prefrl.sweep.running import Sweeping, Tally  # noqa: E402
 from prefrl.sweep.trial_process import log_of  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:

@@ -25,6 +25,8 @@ from prefrl.sweep.running import Sweeping, Tally
 from prefrl.sweep.trial_process import BUSY, DONE, FAILED, STOPPED, Job, carry_out, log_of
 from prefrl.sweep.trial_state import state_of
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 def sweep(trials: list[Trial], root: Path, engine: Scripted, retries: int = 2) -> Tally:
     return Sweeping(trials, root, engine, PlainLines(), retries=retries).run()

@@ -18,6 +18,8 @@ from prefrl.report import build_report
 from prefrl.run import resume, train
 from prefrl.watching import watch
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
