@@ -49,7 +49,7 @@ def answers_panels(tasks: Sequence[TaskAnswers]) -> Figure:
         low, high = limits(drawn)
         _intervals(axes, panel.means, (low, high))
         if panel.reached is not None:
-            _mark(axes, panel.reached, low)
+            _mark(axes, panel.reached, low, last=panel.reached.at == max(each.at for each in panel.means))
         if not panel.means:
             say_empty(axes)
         axes.set_ylim(low, high)
@@ -82,11 +82,14 @@ def _intervals(axes: Axes, means: Sequence[Estimate], limits: tuple[float, float
             axes.plot([each.at] * 2, ends, color=COLOUR, linewidth=1.0, zorder=3)
 
 
-def _mark(axes: Axes, reached: Estimate, low: float) -> None:
-    """A ring about the mean, and the number of answers where a line from it meets the axis."""
+def _mark(axes: Axes, reached: Estimate, low: float, last: bool) -> None:
+    """A ring about the mean, and the number of answers beside the foot of a line from it, inside the panel."""
     axes.plot(reached.at, reached.value, marker="o", markersize=9, markerfacecolor="none", color="black", zorder=5)
     axes.plot([reached.at] * 2, [low, reached.value], color="black", linewidth=0.8, linestyle=(0, (2, 2)), zorder=2)
-    axes.annotate(f"{reached.at:g}", (reached.at, low), (3, 3), textcoords="offset points", fontsize=8.5)
+    offset, side = ((-3, 3), "right") if last else ((3, 3), "left")
+    axes.annotate(
+        f"{reached.at:g}", (reached.at, low), offset, textcoords="offset points", fontsize=8.5, horizontalalignment=side
+    )
 
 
 def _axis(axes: Axes, answers: Sequence[float]) -> None:
