@@ -22,6 +22,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from prefrl.errors import UserError  # noqa: E402
 from prefrl.run import Stopped  # noqa: E402
+from prefrl.sweep import Trial, ray_engine  # noqa: E402
 from prefrl.sweep.live_table import PlainLines  # noqa: E402
 from prefrl.sweep.ray_engine import RayEngine  # noqa: E402
 from prefrl.sweep.running import Sweeping, Tally  # noqa: E402
@@ -63,7 +64,7 @@ def test_a_trial_whose_node_is_lost_goes_on_on_another_to_the_same_end(
     sweeping.join(PATIENCE)
     cluster.remove_node(another)
     assert [tally.done for tally in tallies] == [{trial.id}]
-    assert re.search(r"killed .* lost with its node or worker \(.*\); again .* retry 1 of 2", capsys.readouterr().out)
+    assert re.search(r"killed .* lost with its node or actor \(.*\); again .* retry 1 of 2", capsys.readouterr().out)
     log = log_of(tmp_path, trial.id).read_text()
     assert log.count("  begins ") == log.count("  goes on at ") == 1, log
     assert_same(tmp_path / trial.id, uninterrupted(trial, tmp_path / "whole"))
@@ -85,6 +86,25 @@ def test_a_sweep_on_a_cluster_that_is_asked_to_stop_saves_its_trials(cluster: An
     stopping.join(PATIENCE)
     cluster.remove_node(node)
     assert re.search(r"stopped at \d+ of \d+ steps; saved in", log_of(tmp_path, trial.id).read_text())
+
+
+class StoppedAtOnce(PlainLines):
+    """Somebody asks the sweep to stop as soon as it says that a trial was started."""
+
+    def say(self, event: str, trial: Trial, text: str) -> None:
+        super().say(event, trial, text)
+        if event == "started":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_sweep_that_waits_for_room_in_the_cluster_can_be_stopped(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "ANSWER_SECONDS", 1.0)
+    engine = RayEngine(cluster.address, resources=("unheard_of=1",))
+    with pytest.raises(Stopped, match="1 of 1 trial to go"):
+        Sweeping([tiny_trial()], tmp_path, engine, StoppedAtOnce()).run()
+    assert not any(tmp_path.iterdir()), "nothing ran"
 
 
 def test_a_cluster_has_room_by_cores_and_by_named_resources(cluster: Any) -> None:

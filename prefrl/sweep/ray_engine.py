@@ -1,8 +1,9 @@
-"""The engine of a cluster: each trial is a task of Ray Core, in the same run directories, on a shared file system.
+"""The engine of a cluster: each trial has an actor of Ray Core, in the same run directories, on a shared file system.
 
-A Ray worker does what the pool does: it starts the trial in a process of its own and holds its lifeline, so that the
-trial ends with the worker. Ray's own retries are off: a lost task comes back to running.py, which counts, says so, and
-starts it again where there is room, once nobody holds the lock on its log any more.
+The actor does what the pool does: it starts the trial in a process of its own and holds its lifeline, so that the trial
+ends with the actor. An actor and not a task: a task can be asked to stop only by Ray's interrupt, which can get lost
+for good. Ray's own restarts are off, as they are by default: a lost trial comes back to running.py, which counts, says
+so, and starts it again where there is room, once nobody holds the lock on its log any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from prefrl.errors import UserError
 from prefrl.sweep.engines import LOST, Ended
-from prefrl.sweep.trial_process import FAILED, STOPPED, Job, TrialProcess
+from prefrl.sweep.trial_process import FAILED, Job, TrialProcess
 
 try:
     import ray
@@ -23,7 +24,7 @@ except ImportError as missing:
     raise UserError("--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'") from missing
 
 POLL_SECONDS = 0.2
-ASK_SECONDS = 10.0  # between two requests to stop
+ANSWER_SECONDS = 10.0  # for an actor to say that it is there; one that runs does so at once
 
 
 class RayEngine:
@@ -48,10 +49,10 @@ class RayEngine:
         if not ray.is_initialized():
             _connect(address)
         self._workers, self._threads, self._resources = workers, threads, needed
-        # Not retried by Ray: see the top of this file.
-        self._task = ray.remote(num_cpus=threads, resources=needed, max_retries=0)(run_job)
-        self._running: dict[Any, str] = {}  # reference of the task -> id of its trial
-        self._asked_to_stop: float | None = None  # when, last
+        actor = ray.remote(TrialActor)
+        # Two threads: one waits for the trial's end, the other can ask it to stop.
+        self._actor = actor.options(num_cpus=threads, resources=needed, max_concurrency=2)
+        self._running: dict[Any, tuple[str, Any]] = {}  # reference of the exit code -> id of the trial, its actor
 
     @property
     def slots(self) -> int:
@@ -63,54 +64,64 @@ class RayEngine:
 
     def start(self, job: Job) -> None:
         """Hand a job to the cluster."""
-        self._running[self._task.remote(job)] = job.id
+        actor: Any = self._actor.remote()
+        self._running[actor.run.remote(job)] = job.id, actor
 
     def wait(self, seconds: float) -> list[Ended]:
         """Jobs that have ended; waits so long for a first one."""
         if not self._running:
             time.sleep(seconds)
             return []
-        if self._asked_to_stop is not None and time.monotonic() - self._asked_to_stop > ASK_SECONDS:
-            self.stop()
         first, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [_outcome(reference, self._running.pop(reference)) for reference in first]
+        return [_outcome(reference, self._running.pop(reference)[0]) for reference in first]
 
     def stop(self) -> None:
-        """Ask every running trial to save and end; `wait` asks again, as Ray's interrupts can get lost."""
-        self._asked_to_stop = time.monotonic()
-        for reference in self._running:
-            ray.cancel(reference, force=False)
+        """Ask every running trial to save and end."""
+        if not self._running:
+            return
+        actors = {actor.__ray_ready__.remote(): actor for _, actor in self._running.values()}
+        there, absent = ray.wait(list(actors), num_returns=len(actors), timeout=ANSWER_SECONDS)
+        for reference in there:
+            actors[reference].stop.remote()
+        for reference in absent:  # they wait for room in the cluster, and have nothing to save
+            ray.kill(actors[reference])
 
     def kill(self) -> None:
         """End every running trial at once."""
-        for reference in self._running:
-            ray.cancel(reference, force=True)
+        for _, actor in self._running.values():
+            ray.kill(actor)
 
 
-def run_job(job: Job) -> int:
-    """On a node: run the trial in a process of its own; returns its exit code. KeyboardInterrupt asks it to stop."""
-    process, asked = TrialProcess(job), False
-    while True:
-        try:
-            # Ray's interrupt is noticed between two waits.
-            while (code := process.exit_code(POLL_SECONDS)) is None:
-                pass
-            return code
-        except KeyboardInterrupt:
-            if not asked:  # a second signal would end the trial without saving
-                asked = True
-                process.stop()
+class TrialActor:
+    """On a node: runs a trial in a process of its own."""
+
+    def __init__(self) -> None:
+        self._process: TrialProcess | None = None
+        self._asked_to_stop = False
+
+    def run(self, job: Job) -> int:
+        """Returns the exit code of its process."""
+        self._process = TrialProcess(job)
+        if self._asked_to_stop:  # in the meantime
+            self._process.stop()
+        while (code := self._process.exit_code(POLL_SECONDS)) is None:
+            pass
+        return code
+
+    def stop(self) -> None:
+        """Ask it to save a checkpoint and end."""
+        self._asked_to_stop = True
+        if self._process is not None:
+            self._process.stop()
 
 
 def _outcome(reference: Any, id_: str) -> Ended:
     try:
         return Ended(id_, ray.get(reference))
-    except ray.exceptions.TaskCancelledError:
-        return Ended(id_, STOPPED)
-    except ray.exceptions.RayTaskError as error:  # run_job itself failed
+    except ray.exceptions.RayTaskError as error:  # TrialActor.run itself failed
         return Ended(id_, FAILED, f"cannot be run there: {str(error.cause) or type(error.cause).__name__}")
-    except ray.exceptions.RayError as error:  # the node is gone, the worker died, or its memory ran out
-        return Ended(id_, LOST, f"lost with its node or worker ({type(error).__name__})")
+    except ray.exceptions.RayError as error:  # the node is gone, the actor died, or its memory ran out
+        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__})")
 
 
 def _connect(address: str | None) -> None:
