@@ -11,10 +11,9 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import pydantic
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -25,6 +24,7 @@ from prefrl.labelling.access import Access, own_names
 from prefrl.labelling.clip_maker import Shelf
 from prefrl.labelling.guard import Guard
 from prefrl.labelling.leases import Lease, LeaseGone, Leases, Viewing, plain_name
+from prefrl.labelling.messages import Id, Join, Next, Problem, Said, Undo
 from prefrl.labelling.subject import Subject
 from prefrl.labelling.training_status import latest_video, training_status
 from prefrl.preferences import CHOICES, Answer
@@ -41,59 +41,6 @@ PAGE_VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PAGE
 ENTRY = """<!doctype html><html lang="en"><meta charset="utf-8"><title>prefrl</title>
 <link rel="icon" href="/favicon.svg"><p><a href="/">Go on</a></p></html>"""
 REFUSALS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 503)  # with a Problem; guard.py has its own
-
-Id = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
-Milliseconds = Annotated[float, pydantic.Field(ge=0, le=1e10, allow_inf_nan=False)]
-
-
-class Message(pydantic.BaseModel):
-    """What the page says; anything else in it is refused."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-
-class Join(Message):
-    """Somebody wants to label."""
-
-    name: Annotated[str, pydantic.Field(max_length=200)]
-    consent: Annotated[str, pydantic.Field(max_length=20)]  # version of the text that was shown
-
-
-class Next(Message):
-    """The page wants to have so many pairs, the one on screen included."""
-
-    count: Annotated[int, pydantic.Field(ge=1, le=12)]
-
-
-class Said(Message):
-    """An answer; times in milliseconds of the page's own clock."""
-
-    lease: Id
-    choice: Literal["left", "right", "equal", "cant_tell", "skip"]
-    shown_ms: Milliseconds  # when both clips played
-    answered_ms: Milliseconds
-    age_ms: Milliseconds  # since then: it may have waited for a connection
-    active_ms: Milliseconds  # between shown and answered, while the page was in view
-    replays: Annotated[int, pydantic.Field(ge=0, lt=100_000)]
-    speed: Annotated[float, pydantic.Field(gt=0, le=16, allow_inf_nan=False)]
-
-    @pydantic.model_validator(mode="after")
-    def _in_order(self) -> Said:
-        if not self.shown_ms <= self.answered_ms or self.active_ms > self.answered_ms - self.shown_ms + 1:
-            raise ValueError("answered before it was shown, or longer in view than shown")
-        return self
-
-
-class Problem(pydantic.BaseModel):
-    """Why a request was not answered, in one line."""
-
-    error: str
-
-
-class Undo(Message):
-    """Take back the answer before this one; the last one where there is none."""
-
-    before: Id | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +66,14 @@ def make_api(site: Site) -> FastAPI:
     kinds: dict[str, dict[str, Any]] = {"application/json": {}, "text/plain": {}}
     refusals: dict[int | str, dict[str, Any]] = {each: {"model": Problem, "content": kinds} for each in REFUSALS}
     app = FastAPI(title="prefrl labelling", docs_url=None, redoc_url=None, openapi_url=None, responses=refusals)
-    subject, leases, shelf, access = site.subject, site.leases, site.shelf, site.access
+    _say_problems(app)
+    app.include_router(_files(site))
+    app.include_router(_pairs_and_answers(site))
+    return app
+
+
+def _say_problems(app: FastAPI) -> None:
+    """Each in one line of JSON."""
 
     @app.exception_handler(UserError)
     async def tell(request: Request, error: UserError) -> JSONResponse:
@@ -141,6 +95,54 @@ def make_api(site: Site) -> FastAPI:
         line = ascii(f"{where}: {first['msg']}")[1:-1][:200]
         return JSONResponse({"error": line}, status_code=422)
 
+
+def _files(site: Site) -> APIRouter:
+    """The page itself, the clips of the segments, and the latest video of the run."""
+    files, shelf, access = APIRouter(), site.shelf, site.access
+
+    @files.get("/", response_class=HTMLResponse)
+    def page(token: str | None = None) -> Response:
+        if token is None:
+            return FileResponse(PAGE / "page.html", headers={"Cache-Control": "no-store"})
+        response = HTMLResponse(ENTRY, headers={"Refresh": "0; url=/"})
+        _set_cookie(response, access.access_cookie, access.access())
+        return response
+
+    @files.get("/page.css", response_class=FileResponse)
+    def style() -> FileResponse:
+        return FileResponse(PAGE / "page.css", headers={"Cache-Control": "no-store"})
+
+    @files.get("/page.js", response_class=FileResponse)
+    def script() -> FileResponse:
+        return FileResponse(PAGE / "page.js", media_type="text/javascript", headers={"Cache-Control": "no-store"})
+
+    @files.get("/favicon.svg", response_class=FileResponse)
+    def icon() -> FileResponse:
+        return FileResponse(PAGE / "favicon.svg")
+
+    # With the page's name, as browsers keep clips, and another run may be served at this address tomorrow.
+    @files.get("/clips/{page}/{segment_id}", response_class=FileResponse)
+    def clip(page: str, segment_id: Id) -> FileResponse:
+        if page != access.page or not shelf.has(segment_id):
+            raise HTTPException(404, "there is no such clip")
+        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        return FileResponse(shelf.path(segment_id), media_type="video/mp4", headers=headers)
+
+    @files.get("/video", response_class=FileResponse)
+    def video() -> FileResponse:
+        path = latest_video(site.run)
+        if path is None:
+            raise HTTPException(404, "there is no video yet")
+        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "no-store"})
+
+    return files
+
+
+def _pairs_and_answers(site: Site) -> APIRouter:
+    """What the page's script asks for, and says."""
+    api = APIRouter(prefix="/api")
+    subject, leases, shelf, access = site.subject, site.leases, site.shelf, site.access
+
     def labeller(request: Request) -> tuple[int, str]:
         who = access.labeller_id(request.cookies.get(access.labeller_cookie))
         name = leases.name_of(who) if who is not None else None
@@ -154,42 +156,7 @@ def make_api(site: Site) -> FastAPI:
         clips = [f"/clips/{access.page}/{segment_id}" for segment_id in in_order]
         return {"lease": lease.id, "clips": clips, "undo": lease.supersedes}
 
-    @app.get("/", response_class=HTMLResponse)
-    def page(token: str | None = None) -> Response:
-        if token is None:
-            return FileResponse(PAGE / "page.html", headers={"Cache-Control": "no-store"})
-        response = HTMLResponse(ENTRY, headers={"Refresh": "0; url=/"})
-        _set_cookie(response, access.access_cookie, access.access())
-        return response
-
-    @app.get("/page.css", response_class=FileResponse)
-    def style() -> FileResponse:
-        return FileResponse(PAGE / "page.css", headers={"Cache-Control": "no-store"})
-
-    @app.get("/page.js", response_class=FileResponse)
-    def script() -> FileResponse:
-        return FileResponse(PAGE / "page.js", media_type="text/javascript", headers={"Cache-Control": "no-store"})
-
-    @app.get("/favicon.svg", response_class=FileResponse)
-    def icon() -> FileResponse:
-        return FileResponse(PAGE / "favicon.svg")
-
-    # With the page's name, as browsers keep clips, and another run may be served at this address tomorrow.
-    @app.get("/clips/{page}/{segment_id}", response_class=FileResponse)
-    def clip(page: str, segment_id: Id) -> FileResponse:
-        if page != access.page or not shelf.has(segment_id):
-            raise HTTPException(404, "there is no such clip")
-        headers = {"Cache-Control": "private, max-age=86400, immutable"}
-        return FileResponse(shelf.path(segment_id), media_type="video/mp4", headers=headers)
-
-    @app.get("/video", response_class=FileResponse)
-    def video() -> FileResponse:
-        path = latest_video(site.run)
-        if path is None:
-            raise HTTPException(404, "there is no video yet")
-        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "no-store"})
-
-    @app.get("/api/status")
+    @api.get("/status")
     def status(request: Request) -> dict[str, Any]:
         who = access.labeller_id(request.cookies.get(access.labeller_cookie))
         queries, answered = leases.counts()
@@ -205,7 +172,7 @@ def make_api(site: Site) -> FastAPI:
             "training": training_status(site.run),
         }
 
-    @app.post("/api/join")
+    @api.post("/join")
     def join(said: Join) -> JSONResponse:
         if said.consent != CONSENT_VERSION:
             raise HTTPException(409, "the text to agree to has changed; load the page again")
@@ -218,12 +185,12 @@ def make_api(site: Site) -> FastAPI:
         _set_cookie(response, access.labeller_cookie, access.labeller(who))
         return response
 
-    @app.post("/api/next")
+    @api.post("/next")
     def next_pairs(request: Request, said: Next) -> dict[str, Any]:
         who, _ = labeller(request)
         return {"pairs": [shown(lease) for lease in leases.take(who, said.count, shelf, time.time())]}
 
-    @app.post("/api/answer")
+    @api.post("/answer")
     def answer(request: Request, said: Said) -> dict[str, Any]:
         (who, name), now = labeller(request), time.time()
         answered_at = now - said.age_ms / 1000
@@ -238,14 +205,14 @@ def make_api(site: Site) -> FastAPI:
         )
         return {"answer": leases.answer(said.lease, who, given, now, viewing).id}
 
-    @app.post("/api/undo")
+    @api.post("/undo")
     def undo(request: Request, said: Undo) -> dict[str, Any]:
         lease = leases.undo(labeller(request)[0], said.before, time.time())
         if lease is not None and lease.query_id not in shelf:  # shown elsewhere; open now, so they are made next
             raise HTTPException(503, "the clips of that answer are being made again; undo once more in a moment")
         return {"pair": None if lease is None else shown(lease)}
 
-    return app
+    return api
 
 
 def _set_cookie(response: Response, name: str, value: str) -> None:
