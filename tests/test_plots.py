@@ -274,11 +274,22 @@ def test_answers_panels_mark_where_enough_is_first_reached() -> None:
     (axes,) = figure.axes
     rings = [line for line in axes.lines if line.get_markersize() == 9]
     assert [(line.get_xdata(), line.get_ydata()) for line in rings] == [([2.0], [200.0])]
-    assert [text.get_text() for text in axes.texts] == ["2"]
+    assert [(text.get_text(), text.get_horizontalalignment()) for text in axes.texts] == [("2", "left")]
     assert axes.get_xscale() == "log"
     np.testing.assert_array_equal(axes.get_xticks(), [1, 2, 4])
     levels = [np.ravel(line.get_ydata())[0] for line in axes.lines if np.ravel(line.get_xdata()).tolist() == [0, 1]]
     assert levels == [210.0, 190.0]
+
+
+def test_the_number_of_the_most_answers_stands_inside_its_panel() -> None:
+    means = [Estimate(at / 7, at / 8, at / 6, at) for at in (50.0, 350.0, 1400.0)]
+    panel = TaskAnswers("hopper", means, [], enough=190.0, reached=means[-1])
+    figure = plots.answers_panels([panel] * 8)
+    axes = figure.axes[0]
+    (number,) = axes.texts
+    figure.canvas.draw()
+    assert number.get_text() == "1400"
+    assert number.get_window_extent().x1 < axes.get_window_extent().x1
 
 
 def test_profiles_are_drawn_as_the_steps_that_they_are() -> None:
