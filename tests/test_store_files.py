@@ -48,6 +48,14 @@ def test_a_url_opens_the_same_file_as_its_path(path: Path) -> None:
         assert_same_queries(by_url.queries(), [query])
 
 
+def test_a_file_whose_schema_is_no_text_is_refused(path: Path) -> None:
+    PreferenceStore(path, task="hopper").close()
+    path.write_bytes(path.read_bytes().replace(b"segmentssegments", b"segment\x80segment\x80"))
+    with pytest.raises(UserError, match="no UTF-8; the file is damaged; restore it from a copy") as refusal:
+        PreferenceStore(path, task="hopper")
+    assert_one_line(refusal.value, path)
+
+
 @pytest.mark.parametrize("content", [b"not a database", b"x" * 100_000, b"\x89PNG\r\n\x1a\n" + bytes(5000)])
 def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path, content: bytes) -> None:
     path.write_bytes(content)

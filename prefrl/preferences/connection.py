@@ -29,10 +29,11 @@ POSTGRESQL = {  # libpq's options where the URL says nothing; seconds, but for t
 }
 WRITERS = 8_247_329_120_415_003  # the lock that writers take on PostgreSQL; any number, the same for all of them
 
+_DAMAGED = "the file is damaged; restore it from a copy"
 # By a part of what SQLite says, and of what libpq says while there is no connection.
 _WAYS_OUT = {
     "not a database": "it is no preference store; give the path of one, or of a file that does not exist yet",
-    "malformed": "the file is damaged; restore it from a copy",
+    "malformed": _DAMAGED,
     "unable to open": "give a path to a file in a folder that exists and that you may write to",
     "readonly": "make the file and its folder writable",
     "locked": "another process has been writing to it for too long; stop that one or try again",
@@ -123,6 +124,8 @@ class Database:
                 yield connection
         except sa.exc.TimeoutError as error:
             raise UserError(f"{self.location}: all connections to it have been busy for too long; try again") from error
+        except UnicodeDecodeError as error:  # sqlite3 can't say what is malformed in the words of the file
+            raise UserError(f"{self.location}: holds text that is no UTF-8; {_DAMAGED}") from error
         except sa.exc.DBAPIError as error:
             way_out = _way_out(error)
             if way_out is None:
