@@ -5,12 +5,16 @@ The oracles make them, the store keeps them, reward_training.py fits to their pa
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prefrl.errors import UserError
 
 Ranking = tuple[tuple[int, ...], ...]
+
+MAX_REPLAYS = 2**31 - 1  # what an INTEGER of PostgreSQL holds
 
 CANT_TELL, SKIP = "cant_tell", "skip"
 SKIPPED: Ranking = ()
@@ -86,6 +90,57 @@ class Answer:
             for i in range(len(place))
             for j in range(i + 1, len(place))
         ]
+
+
+def check_answer(
+    answer: Answer,
+    location: str,
+    size_of: Mapping[int, int],
+    query_of: Mapping[int, int],
+    successor_of: Mapping[int, int | None],
+) -> None:
+    """Refuse what a store can't take.
+
+    Args:
+        answer: to be added.
+        location: of the store.
+        size_of: number of segments by query.
+        query_of: by id of an answer, the query that it answers.
+        successor_of: by id of a superseded answer, the one in its place; None if that has no id yet.
+
+    Raises:
+        UserError: it is stored already, its query is unknown, its ranking does not fit, a database would refuse a
+            value, or it supersedes what it can't.
+    """
+    if answer.id is not None:
+        raise UserError(f"answer {answer.id} is stored already; to change it, add one with supersedes={answer.id}")
+    if answer.query_id not in size_of:
+        raise UserError(f"query {answer.query_id} is not in {location}; add it with add_queries first")
+    size = size_of[answer.query_id]
+    if answer.ranking and sum(map(len, answer.ranking)) != size:
+        raise UserError(
+            f"ranking {ranking_to_text(answer.ranking)} does not fit query {answer.query_id}, which has {size} "
+            f"segments; name each of the positions 0 to {size - 1} once"
+        )
+    if re.search("[\0\ud800-\udfff]", answer.labeller):
+        raise UserError(f"labeller {answer.labeller!r} holds a character that databases refuse; give plain text")
+    times_are_finite = math.isfinite(answer.shown_at) and math.isfinite(answer.answered_at)
+    if not (times_are_finite and 0 <= answer.replays <= MAX_REPLAYS):
+        raise UserError(
+            f"answer to query {answer.query_id} has shown_at={answer.shown_at}, answered_at={answer.answered_at}, "
+            f"replays={answer.replays}; give finite unix seconds and a count of 0 to {MAX_REPLAYS}"
+        )
+    if answer.supersedes is None:
+        return
+    if query_of.get(answer.supersedes) != answer.query_id:
+        raise UserError(
+            f"answer {answer.supersedes} is no answer to query {answer.query_id}; "
+            "supersede one of the same query, or none"
+        )
+    if answer.supersedes in successor_of:
+        successor = successor_of[answer.supersedes]
+        by = "another of the same call" if successor is None else f"answer {successor}"
+        raise UserError(f"answer {answer.supersedes} is superseded by {by} already; supersede that one instead")
 
 
 def ranking_to_text(ranking: Ranking | None) -> str:

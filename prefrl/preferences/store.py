@@ -5,13 +5,9 @@ Takes queries.Query from the loop and Answer from the oracles; reward_training.p
 
 from __future__ import annotations
 
-import logging
-import math
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
@@ -22,18 +18,15 @@ import sqlalchemy as sa
 
 from prefrl.errors import UserError
 from prefrl.preferences import schema
-from prefrl.preferences.answers import Answer, ranking_from_text, ranking_to_text
+from prefrl.preferences.answers import Answer, check_answer, ranking_from_text, ranking_to_text
 from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, decode, encode
-from prefrl.preferences.connection import Database, refuse_torn_file
-from prefrl.preferences.migrations import migrate, schema_version, tables_of
+from prefrl.preferences.connection import Database
+from prefrl.preferences.opening import meta_of
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
-log = logging.getLogger("prefrl")
-
 Rows = dict[str, list[dict[str, Any]]]  # table -> its rows
 
-MAX_REPLAYS = 2**31 - 1  # what an INTEGER of PostgreSQL holds
 _DATA_TABLES = (  # parents first
     *(schema.segments, schema.queries, schema.query_segments, schema.answers),
     *(schema.asked, schema.taken),
@@ -67,82 +60,17 @@ class PreferenceStore:
     """
 
     def __init__(self, url_or_path: str | PathLike[str], task: str | None = None) -> None:
-        self.task = task
-        self._mujoco_version = version("mujoco")
         self._segment_ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()  # by identity, not by content
         self._database = Database(fspath(url_or_path))
         self.transaction = self._database.transaction  # for what reads or writes other tables with these
         self.location = self._database.location
         try:
-            self._open()
+            meta = meta_of(self._database, task)
         except BaseException:
             self.close()
             raise
-
-    def _open(self) -> None:
-        with self.transaction() as connection:
-            is_new = not sa.inspect(connection).get_table_names()
-            refuse_torn_file(connection, self.location)
-        if is_new:
-            self._create()
-        with self.transaction() as connection:
-            meta = self._read_meta(connection)
-        recorded = meta.get("task")
-        if self.task is not None and recorded is not None and self.task != recorded:
-            raise UserError(f"{self.location} holds segments of task {recorded}, not of {self.task}; give another path")
-        if int(meta["schema_version"]) < schema_version():
-            self._migrate()
-        if self.task is not None and recorded is None:
-            with self.transaction(writes=True) as connection:
-                if "task" not in self._read_meta(connection):
-                    connection.execute(sa.insert(schema.meta), {"key": "task", "value": self.task})
-        self.task = self.task or recorded
-        self.created = str(meta.get("created", ""))
-
-    def _create(self) -> None:
-        with self.transaction(writes=True) as connection:
-            if sa.inspect(connection).get_table_names():
-                return  # another process was faster
-            schema.TABLES.create_all(connection)
-            meta = {
-                "schema_version": str(schema_version()),
-                "mujoco_version": self._mujoco_version,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in meta.items()])
-
-    def _migrate(self) -> None:
-        with self.transaction(writes=True) as connection:
-            version = int(self._read_meta(connection)["schema_version"])
-            if version == schema_version():
-                return  # another process was faster
-            copy = migrate(connection, version, self.location)
-        log.warning(
-            "%s had schema version %d and has %d now; as it was it is kept in %s",
-            *(self.location, version, schema_version(), copy),
-        )
-
-    def _read_meta(self, connection: sa.Connection) -> dict[str, str]:
-        """The meta table, once it is sure that this is a preference store that we can read."""
-        inspector = sa.inspect(connection)
-        tables = set(inspector.get_table_names())
-        meta = {}
-        if "meta" in tables and {column["name"] for column in inspector.get_columns("meta")} == {"key", "value"}:
-            meta = {row.key: row.value for row in connection.execute(sa.select(schema.meta))}
-        written = meta.get("schema_version")
-        if not isinstance(written, str) or not re.fullmatch("[0-9]{1,9}", written):
-            raise UserError(
-                f"{self.location} is a database but no preference store; give the path or URL of one, "
-                "or of a new, empty one"
-            )
-        if int(written) > schema_version():
-            raise UserError(
-                f"{self.location} has schema version {written}, newer than {schema_version()}, "
-                "the newest that this prefrl reads; upgrade prefrl"
-            )
-        if int(written) < 1 or not tables >= tables_of(int(written)):
-            raise UserError(f"{self.location} is a damaged preference store; restore it from a copy")
-        return meta
+        self.task = meta.get("task")
+        self.created = meta.get("created", "")
 
     def add_queries(self, queries: Sequence[Query], asked: Moment | None = None) -> list[Query]:
         """Store queries with their segments, all or none, and return them with their ids.
@@ -212,7 +140,7 @@ class PreferenceStore:
             row[0]: row[1] for row in _rows(connection, later, schema.answers.c.supersedes, replaced)
         }
         for answer in answers:
-            self._check_answer(answer, size_of, query_of, successor_of)
+            check_answer(answer, self.location, size_of, query_of, successor_of)
             if answer.supersedes is not None:
                 successor_of[answer.supersedes] = None  # by one of this call, which has no id yet
         ids = _insert(connection, schema.answers, [_answer_row(answer) for answer in answers])
@@ -221,43 +149,6 @@ class PreferenceStore:
     def answer_of(self, connection: sa.Connection, answer_id: int) -> Answer:
         """The stored answer of that id, within a `transaction` of the caller's."""
         return _answer(connection.execute(sa.select(schema.answers).where(schema.answers.c.id == answer_id)).one())
-
-    def _check_answer(
-        self,
-        answer: Answer,
-        size_of: Mapping[int, int],
-        query_of: Mapping[int, int],
-        successor_of: Mapping[int, int | None],
-    ) -> None:
-        if answer.id is not None:
-            raise UserError(f"answer {answer.id} is stored already; to change it, add one with supersedes={answer.id}")
-        if answer.query_id not in size_of:
-            raise UserError(f"query {answer.query_id} is not in {self.location}; add it with add_queries first")
-        size = size_of[answer.query_id]
-        if answer.ranking and sum(map(len, answer.ranking)) != size:
-            raise UserError(
-                f"ranking {ranking_to_text(answer.ranking)} does not fit query {answer.query_id}, which has {size} "
-                f"segments; name each of the positions 0 to {size - 1} once"
-            )
-        if re.search("[\0\ud800-\udfff]", answer.labeller):
-            raise UserError(f"labeller {answer.labeller!r} holds a character that databases refuse; give plain text")
-        times_are_finite = math.isfinite(answer.shown_at) and math.isfinite(answer.answered_at)
-        if not (times_are_finite and 0 <= answer.replays <= MAX_REPLAYS):
-            raise UserError(
-                f"answer to query {answer.query_id} has shown_at={answer.shown_at}, answered_at={answer.answered_at}, "
-                f"replays={answer.replays}; give finite unix seconds and a count of 0 to {MAX_REPLAYS}"
-            )
-        if answer.supersedes is None:
-            return
-        if query_of.get(answer.supersedes) != answer.query_id:
-            raise UserError(
-                f"answer {answer.supersedes} is no answer to query {answer.query_id}; "
-                "supersede one of the same query, or none"
-            )
-        if answer.supersedes in successor_of:
-            successor = successor_of[answer.supersedes]
-            by = "another of the same call" if successor is None else f"answer {successor}"
-            raise UserError(f"answer {answer.supersedes} is superseded by {by} already; supersede that one instead")
 
     def queries(self, ids: Sequence[int] | None = None) -> list[Query]:
         """The queries of these ids in the order given; all of them, oldest first, by default.
@@ -412,7 +303,7 @@ class PreferenceStore:
         check_segment(segment, f"a segment recorded at {segment.env_steps} environment steps")
         row: dict[str, object] = {
             "task": self.task,
-            "mujoco_version": None if segment.qpos is None else self._mujoco_version,
+            "mujoco_version": None if segment.qpos is None else version("mujoco"),
             "env_steps": int(segment.env_steps),
             "length": segment.length,
             "true_return": segment.true_return,
