@@ -33,8 +33,9 @@ from rich.table import Table
 from prefrl.agent import default_ppo
 from prefrl.config import Count, TrainConfig, default_config
 from prefrl.errors import UserError
-from prefrl.run import Progress, train
+from prefrl.run import train
 from prefrl.run_directory import describe
+from prefrl.run_in_progress import Progress
 from prefrl.tasks import Task, get_task
 from prefrl.threads import available_cores
 

@@ -29,6 +29,7 @@ from prefrl.labelling.label import LabelOptions, label
 from prefrl.metrics import read_metrics
 from prefrl.progress import invitation, shown_progress
 from prefrl.run_directory import read_json
+from prefrl.stopping import Stopped
 from prefrl.sweep.command import SweepOptions, sweep
 from prefrl.tasks import TASKS
 from prefrl.watching import watch
@@ -130,11 +131,11 @@ def main() -> None:
         if debug:
             raise
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"prefrl: {_in_one_line(error)}")
-        sys.exit(130 if isinstance(error, run.Stopped | KeyboardInterrupt) else 1)
+        sys.exit(130 if isinstance(error, Stopped | KeyboardInterrupt) else 1)
 
 
 def _in_one_line(error: BaseException) -> str:
-    if isinstance(error, UserError | run.Stopped):
+    if isinstance(error, UserError | Stopped):
         text = str(error)
     elif isinstance(error, KeyboardInterrupt):
         text = "interrupted"

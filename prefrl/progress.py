@@ -10,7 +10,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from prefrl.config import TrainConfig
-from prefrl.run import Progress
+from prefrl.run_in_progress import Progress
 
 PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
 

@@ -17,6 +17,7 @@ from stores import make_query, make_segment
 from tiny_runs import LABELS, Killed, answers_of, assert_same, metrics_of, tiny
 
 from prefrl import run as run_module
+from prefrl import run_in_progress
 from prefrl.agent import PPOOptions
 from prefrl.config import QueryOptions
 from prefrl.elicitation import Elicitation
@@ -28,7 +29,9 @@ from prefrl.oracles import Oracle
 from prefrl.oracles.people import People
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore
-from prefrl.run import Progress, Stopped, resume, train
+from prefrl.run import resume, train
+from prefrl.run_in_progress import Progress
+from prefrl.stopping import Stopped
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 
@@ -63,7 +66,7 @@ class NoRenderer:
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "PageServer", NoPage)
+    monkeypatch.setattr(run_in_progress, "PageServer", NoPage)
     monkeypatch.setattr(run_module, "ClipRenderer", NoRenderer)
     monkeypatch.setattr("prefrl.loop.WAIT_SECONDS", 0.02)
 

@@ -19,8 +19,9 @@ from prefrl.errors import NumericalError, UserError
 from prefrl.loop import PreferenceLoop
 from prefrl.preferences import PreferenceStore
 from prefrl.rollouts import Rollout
-from prefrl.run import Progress, resume, train
+from prefrl.run import resume, train
 from prefrl.run_directory import read_json
+from prefrl.run_in_progress import Progress
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 
@@ -131,7 +132,7 @@ def test_a_run_killed_in_its_final_evaluation_is_finished_all_the_same(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("prefrl.run.evaluate", killed)
+        patch.setattr("prefrl.run_in_progress.evaluate", killed)
         with pytest.raises(Killed):
             train(tiny(tmp_path / "run"))
     assert not (tmp_path / "run" / "evaluation.json").exists()

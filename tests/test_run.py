@@ -13,12 +13,14 @@ from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
 
-from prefrl import run
+from prefrl import run_in_progress
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_training import RewardOptions
 from prefrl.reward_wrapper import PredictedReward
-from prefrl.run import Progress, Stopped, train
+from prefrl.run import train
+from prefrl.run_in_progress import Progress
+from prefrl.stopping import Stopped
 from prefrl.watching import watch
 
 
@@ -248,7 +250,7 @@ def test_a_run_that_fails_in_its_evaluation_is_not_left_as_running(
     def fail(*_: Any, **__: Any) -> Any:
         raise UserError("the evaluation went wrong")
 
-    monkeypatch.setattr(run, "evaluate", fail)
+    monkeypatch.setattr(run_in_progress, "evaluate", fail)
     with pytest.raises(UserError, match="the evaluation went wrong"):
         train(tiny(tmp_path / "run"))
     assert read(tmp_path / "run" / "status.json")["state"] == "failed"
@@ -284,7 +286,7 @@ def test_ctrl_c_ends_cleanly_with_the_run_saved(tmp_path: Path, monkeypatch: pyt
 
 
 def test_watching_evaluates_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "film", lambda *_, **__: None)
+    monkeypatch.setattr(run_in_progress, "film", lambda *_, **__: None)
     evaluation, _ = watch(finished, episodes=2)
     np.testing.assert_allclose(
         evaluation.true_returns, read(finished / "evaluation.json")["true_return"]["values"], atol=0.02

@@ -17,7 +17,8 @@ from prefrl.dataset import export_dataset
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.report import build_report
-from prefrl.run import Progress, resume, train
+from prefrl.run import resume, train
+from prefrl.run_in_progress import Progress
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 

@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed; make setup brings
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from prefrl.errors import UserError  # noqa: E402
-from prefrl.run import Stopped  # noqa: E402
+from prefrl.stopping import Stopped  # noqa: E402
 from prefrl.sweep import Trial, ray_engine  # noqa: E402
 from prefrl.sweep.live_table import PlainLines  # noqa: E402
 from prefrl.sweep.ray_engine import RayEngine  # noqa: E402

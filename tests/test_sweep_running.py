@@ -18,7 +18,7 @@ from tiny_sweeps import OPTIONS, Scripted, pretend, tiny_sweep, tiny_trial, unin
 
 from prefrl import run
 from prefrl.errors import UserError
-from prefrl.run import Stopped
+from prefrl.stopping import Stopped
 from prefrl.sweep import Trial
 from prefrl.sweep.live_table import LiveTable, PlainLines, Snapshot, makespan
 from prefrl.sweep.running import Sweeping, Tally

@@ -15,8 +15,8 @@ from prefrl.agent import PPOOptions
 from prefrl.config import OracleOptions, QueryOptions, TrainConfig
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_training import RewardOptions
-from prefrl.run import Progress
 from prefrl.run_directory import read_json
+from prefrl.run_in_progress import Progress
 
 STEPS = 8 * 256
 LABELS = 40

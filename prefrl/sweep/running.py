@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefrl.run import Stopped, StopSignals
+from prefrl.stopping import Stopped, StopSignals
 from prefrl.sweep.definition import Trial
 from prefrl.sweep.engines import Ended, Engine, signal_name
 from prefrl.sweep.live_table import Snapshot, View, counted

@@ -12,8 +12,10 @@ from pathlib import Path
 from statistics import median
 
 from prefrl.errors import UserError
-from prefrl.run import Progress, Stopped, train
+from prefrl.run import train
 from prefrl.run_directory import read_json
+from prefrl.run_in_progress import Progress
+from prefrl.stopping import Stopped
 from prefrl.sweep.definition import Trial
 from prefrl.sweep.trial_state import progress_of
 

@@ -29,6 +29,7 @@ from prefrl.config import config_from_json
 from prefrl.errors import UserError
 from prefrl.progress import PlainProgress
 from prefrl.run_directory import RunInUse
+from prefrl.stopping import Stopped
 from prefrl.sweep.definition import Trial, learnt_from
 from prefrl.sweep.trial_state import is_done, refuse_other_options
 
@@ -135,7 +136,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
     try:
         code = carry_out(job)
-    except run.Stopped as stopped:
+    except Stopped as stopped:
         _say(str(stopped))
         code = STOPPED
     except RunInUse as error:
