@@ -257,7 +257,7 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "steps": 4_000_000,
         "queries": QueryOptions(recent_rollouts=2, elite_share=0.0, initial_rounds=False),
         "oracle": OracleOptions(score="judge", equal_within=0.0),
-        "reward": RewardOptions(members=3, latest_share=0.0, gradient_steps=4, adaptive_l2=True, l2=1e-5),
+        "reward": RewardOptions(gradient_steps=4),
         "ppo": PPOOptions(num_steps=128, batch_size=2048, epochs=10, initial_log_deviation=0.0, centre_rewards=False),
     },
 }
