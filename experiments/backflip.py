@@ -33,7 +33,7 @@ SWEEP = Sweep(
         "the blog's reward itself": {"feedback": "none"},
     },
     seeds=(5, 6, 7, 8, 9),  # none of which was looked at while the settings were chosen
-    notes={TASK: "runs of November 2026, before there were alarms: none was looked for. Turns and flips: flips.md."},
+    notes={TASK: "Turns and flips: flips.md."},
 )
 
 

@@ -270,6 +270,16 @@ def test_a_gif_plays_at_the_speed_of_the_clip(tmp_path: Path) -> None:
     assert total == pytest.approx(1000, abs=20)
 
 
+def test_a_small_robot_keeps_its_colour_in_a_gif(tmp_path: Path) -> None:
+    rng, orange = np.random.default_rng(0), np.array([200, 110, 30])
+    frames = rng.integers(80, 230, (8, 120, 160, 1)) + rng.integers(0, 24, (8, 120, 160, 3))  # all shades of grey
+    frames[:, 54:58, 76:84] = orange
+    path = write_gif(tmp_path / "clip.gif", frames.astype(np.uint8), fps=20)
+    with Image.open(path) as gif:
+        shown = np.asarray(gif.convert("RGB"))[56, 80].astype(int)
+    assert np.abs(shown - orange).max() < 30
+
+
 def test_a_gif_gets_coarser_until_it_fits(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (12, 60, 80, 3)).astype(np.uint8)

@@ -135,7 +135,8 @@ def _save_gif(path: Path, pictures: list[Image.Image], fps: float, colours: int,
     sample = Image.new("RGB", (pictures[0].width, 8 * pictures[0].height))  # one palette for all: no flicker
     for i, index in enumerate(np.linspace(0, len(pictures) - 1, 8).astype(int)):
         sample.paste(pictures[index], (0, i * pictures[0].height))
-    palette = sample.quantize(colours, method=Image.Quantize.MEDIANCUT)
+    # Median cut goes by how many pixels a colour has: the robot, a hundredth of them, would come out grey.
+    palette = sample.quantize(colours, method=Image.Quantize.FASTOCTREE)
     indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     ends = np.round(np.arange(1, len(indexed) + 1) * 100 / fps).astype(int)  # in hundredths: the total stays right
     durations = [int(each) * 10 for each in np.diff(ends, prepend=0)]
