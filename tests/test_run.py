@@ -13,7 +13,7 @@ from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
 
-from prefrl import run_in_progress
+from prefrl import run_in_progress, watching
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_training import RewardOptions
@@ -286,7 +286,7 @@ def test_ctrl_c_ends_cleanly_with_the_run_saved(tmp_path: Path, monkeypatch: pyt
 
 
 def test_watching_evaluates_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_in_progress, "film", lambda *_, **__: None)
+    monkeypatch.setattr(watching, "film", lambda *_, **__: None)
     evaluation, _ = watch(finished, episodes=2)
     np.testing.assert_allclose(
         evaluation.true_returns, read(finished / "evaluation.json")["true_return"]["values"], atol=0.02

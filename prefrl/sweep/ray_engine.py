@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from prefrl.errors import UserError
 from prefrl.sweep.engines import LOST, Ended
-from prefrl.sweep.trial_process import FAILED, Job, TrialProcess
+from prefrl.sweep.trial_process import FAILED, STOPPED, Job, TrialProcess
 
 try:
     import ray
@@ -24,7 +25,7 @@ except ImportError as missing:
     raise UserError("--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'") from missing
 
 POLL_SECONDS = 0.2
-ANSWER_SECONDS = 10.0  # for an actor to say that it is there; one that runs does so at once
+ANSWER_SECONDS = 10.0  # for an actor to take a request to stop; one that runs does so at once
 
 
 class RayEngine:
@@ -79,12 +80,11 @@ class RayEngine:
         """Ask every running trial to save and end."""
         if not self._running:
             return
-        actors = {actor.__ray_ready__.remote(): actor for _, actor in self._running.values()}
-        there, absent = ray.wait(list(actors), num_returns=len(actors), timeout=ANSWER_SECONDS)
-        for reference in there:
-            actors[reference].stop.remote()
-        for reference in absent:  # they wait for room in the cluster, and have nothing to save
-            ray.kill(actors[reference])
+        asked = {actor.stop.remote(): actor for _, actor in self._running.values()}
+        _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+        # They wait for room in the cluster, and have nothing to save; or are cut off, and keep their last checkpoint.
+        for reference in silent:
+            ray.kill(asked[reference])
 
     def kill(self) -> None:
         """End every running trial at once."""
@@ -98,21 +98,24 @@ class TrialActor:
     def __init__(self) -> None:
         self._process: TrialProcess | None = None
         self._asked_to_stop = False
+        self._turn = threading.Lock()
 
     def run(self, job: Job) -> int:
         """Returns the exit code of its process."""
-        self._process = TrialProcess(job)
-        if self._asked_to_stop:  # in the meantime
-            self._process.stop()
+        with self._turn:
+            if self._asked_to_stop:
+                return STOPPED
+            self._process = TrialProcess(job)
         while (code := self._process.exit_code(POLL_SECONDS)) is None:
             pass
         return code
 
     def stop(self) -> None:
         """Ask it to save a checkpoint and end."""
-        self._asked_to_stop = True
-        if self._process is not None:
-            self._process.stop()
+        with self._turn:
+            self._asked_to_stop = True
+            if self._process is not None:
+                self._process.stop()
 
 
 def _outcome(reference: Any, id_: str) -> Ended:
@@ -120,6 +123,11 @@ def _outcome(reference: Any, id_: str) -> Ended:
         return Ended(id_, ray.get(reference))
     except ray.exceptions.RayTaskError as error:  # TrialActor.run itself failed
         return Ended(id_, FAILED, f"cannot be run there: {str(error.cause) or type(error.cause).__name__}")
+    except ray.exceptions.ActorDiedError as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if error.actor_init_failed:  # as where prefrl cannot be imported
+            return Ended(id_, FAILED, f"cannot be run there: {why}")
+        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__})")
     except ray.exceptions.RayError as error:  # the node is gone, the actor died, or its memory ran out
         return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__})")
 
