@@ -1,7 +1,7 @@
 """Reward hacking: the predicted return climbs while the true return, or the agreement with held-out answers, falls.
 
-Reads the columns of metrics.csv alone, so that it can be asked of any run, finished or not. Used by run.py while it
-trains, by the command line when it has, and by the report.
+Reads the columns of metrics.csv alone, so that it can be asked of any run, finished or not. Used by run_in_progress.py
+while it trains, by the command line when it has, and by the report.
 """
 
 from __future__ import annotations

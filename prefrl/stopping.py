@@ -1,4 +1,4 @@
-"""Stop in order: a signal asks, what runs saves and says so."""
+"""Stop in order: a signal asks, run.py's loop saves and raises Stopped, cli.py and sweep/trial_process.py say so."""
 
 from __future__ import annotations
 

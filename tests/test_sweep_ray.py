@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from test_sweep_pool import reached
@@ -24,9 +24,9 @@ from prefrl.errors import UserError  # noqa: E402
 from prefrl.stopping import Stopped  # noqa: E402
 from prefrl.sweep import Trial, ray_engine  # noqa: E402
 from prefrl.sweep.live_table import PlainLines  # noqa: E402
-from prefrl.sweep.ray_engine import RayEngine  # noqa: E402
+from prefrl.sweep.ray_engine import RayEngine, TrialActor  # noqa: E402
 from prefrl.sweep.running import Sweeping, Tally  # noqa: E402
-from prefrl.sweep.trial_process import log_of  # noqa: E402
+from prefrl.sweep.trial_process import STOPPED, Job, log_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 
@@ -70,7 +70,10 @@ def test_a_trial_whose_node_is_lost_goes_on_on_another_to_the_same_end(
     assert_same(tmp_path / trial.id, uninterrupted(trial, tmp_path / "whole"))
 
 
-def test_a_sweep_on_a_cluster_that_is_asked_to_stop_saves_its_trials(cluster: Any, tmp_path: Path) -> None:
+def test_a_sweep_on_a_cluster_that_is_asked_to_stop_saves_its_trials(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "ANSWER_SECONDS", PATIENCE)
     trial, node = tiny_trial(steps=100 * LONG), cluster.add_node(num_cpus=1)
 
     def stop() -> None:
@@ -105,6 +108,63 @@ def test_a_sweep_that_waits_for_room_in_the_cluster_can_be_stopped(
     with pytest.raises(Stopped, match="1 of 1 trial to go"):
         Sweeping([tiny_trial()], tmp_path, engine, StoppedAtOnce()).run()
     assert not any(tmp_path.iterdir()), "nothing ran"
+
+
+class Unloadable:
+    """What an actor is on a node that lacks a module."""
+
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("No module named 'mujoco'")
+
+    def run(self, job: Job) -> int:
+        raise AssertionError(job.id)
+
+
+def test_a_node_that_cannot_load_the_actor_fails_the_trial_and_says_why(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "TrialActor", Unloadable)
+    trial, node = tiny_trial(), cluster.add_node(num_cpus=1)
+    tally = Sweeping([trial], tmp_path, RayEngine(cluster.address), PlainLines()).run()
+    cluster.remove_node(node)
+    assert list(tally.failed) == [trial.id], "not tried again: the next attempt would meet the same"
+    assert tally.failed[trial.id].startswith("cannot be run there: ModuleNotFoundError: No module named 'mujoco'; log:")
+
+
+class Process:
+    """A trial's process that runs until it is asked to stop."""
+
+    made: ClassVar[list[Job]] = []
+
+    def __init__(self, job: Job) -> None:
+        self.made.append(job)
+        self._asked = threading.Event()
+
+    def exit_code(self, seconds: float) -> int | None:
+        return STOPPED if self._asked.wait(seconds) else None
+
+    def stop(self) -> None:
+        self._asked.set()
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_actor_can_be_asked_to_stop_before_its_trial_began_and_while_it_runs(
+    started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "TrialProcess", Process)
+    monkeypatch.setattr(Process, "made", [])
+    actor, job, codes = TrialActor(), Job.of(tiny_trial(), tmp_path, threads=1), list[int]()
+    running = threading.Thread(target=lambda: codes.append(actor.run(job)), daemon=True)
+    if started:
+        running.start()
+        wait_for(lambda: Process.made, "the process")
+        actor.stop()
+    else:
+        actor.stop()
+        running.start()
+    running.join(PATIENCE)
+    assert codes == [STOPPED]
+    assert Process.made == ([job] if started else [])
 
 
 def test_a_cluster_has_room_by_cores_and_by_named_resources(cluster: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the page may say to the server, and how it is told that something is wrong."""
+"""What the page may say to the server, and how it is told that something is wrong: server.py's requests and errors."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Said(Message):
         return self
 
 
-class Problem(pydantic.BaseModel):
-    """Why a request was not answered, in one line."""
-
-    error: str
-
-
 class Undo(Message):
     """Take back the answer before this one; the last one where there is none."""
 
     before: Id | None = None
+
+
+class Problem(pydantic.BaseModel):
+    """Why a request was not answered, in one line."""
+
+    error: str

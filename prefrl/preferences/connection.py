@@ -125,6 +125,8 @@ class Database:
         except sa.exc.TimeoutError as error:
             raise UserError(f"{self.location}: all connections to it have been busy for too long; try again") from error
         except UnicodeDecodeError as error:  # sqlite3 can't say what is malformed in the words of the file
+            if self._engine.dialect.name != "sqlite":
+                raise
             raise UserError(f"{self.location}: holds text that is no UTF-8; {_DAMAGED}") from error
         except sa.exc.DBAPIError as error:
             way_out = _way_out(error)

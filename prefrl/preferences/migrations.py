@@ -1,6 +1,6 @@
 """Bring a database of an older prefrl up to date, with a copy kept of what it was.
 
-store.py calls it on opening. A new schema version appends a function to MIGRATIONS and changes schema.py.
+opening.py calls it. A new schema version appends a function to MIGRATIONS and changes schema.py.
 """
 
 from __future__ import annotations

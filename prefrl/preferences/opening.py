@@ -20,8 +20,8 @@ from prefrl.preferences.migrations import migrate, schema_version, tables_of
 log = logging.getLogger("prefrl")
 
 
-def meta_of(database: Database, task: str | None) -> dict[str, str]:
-    """What the database says of itself, by key, once it is a preference store of today's version and of that task.
+def prepare(database: Database, task: str | None) -> dict[str, str]:
+    """Make the database a preference store of today's version, of that task; returns what it says of itself, by key.
 
     Args:
         database: which may be new.
@@ -35,19 +35,14 @@ def meta_of(database: Database, task: str | None) -> dict[str, str]:
         refuse_torn_file(connection, database.location)
     if is_new:
         _create(database)
-    with database.transaction() as connection:
-        meta = _read(connection, database.location)
-    recorded = meta.get("task")
-    if task is not None and recorded is not None and task != recorded:
-        raise UserError(f"{database.location} holds segments of task {recorded}, not of {task}; give another path")
+    meta = _read_of(database, task)
     if int(meta["schema_version"]) < schema_version():
         _migrate(database)
-    if task is not None and recorded is None:
+    if task is not None and "task" not in meta:
         with database.transaction(writes=True) as connection:
-            if "task" not in _read(connection, database.location):
+            if "task" not in _read(connection, database.location):  # another process may have been faster
                 connection.execute(sa.insert(schema.meta), {"key": "task", "value": task})
-        meta["task"] = task
-    return meta
+    return _read_of(database, task)
 
 
 def _create(database: Database) -> None:
@@ -73,6 +68,15 @@ def _migrate(database: Database) -> None:
         "%s had schema version %d and has %d now; as it was it is kept in %s",
         *(database.location, written, schema_version(), copy),
     )
+
+
+def _read_of(database: Database, task: str | None) -> dict[str, str]:
+    with database.transaction() as connection:
+        meta = _read(connection, database.location)
+    recorded = meta.get("task", task)
+    if task is not None and recorded != task:
+        raise UserError(f"{database.location} holds segments of task {recorded}, not of {task}; give another path")
+    return meta
 
 
 def _read(connection: sa.Connection, location: str) -> dict[str, str]:

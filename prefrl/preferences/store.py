@@ -21,7 +21,7 @@ from prefrl.preferences import schema
 from prefrl.preferences.answers import Answer, check_answer, ranking_from_text, ranking_to_text
 from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, decode, encode
 from prefrl.preferences.connection import Database
-from prefrl.preferences.opening import meta_of
+from prefrl.preferences.opening import prepare
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
@@ -65,7 +65,7 @@ class PreferenceStore:
         self.transaction = self._database.transaction  # for what reads or writes other tables with these
         self.location = self._database.location
         try:
-            meta = meta_of(self._database, task)
+            meta = prepare(self._database, task)
         except BaseException:
             self.close()
             raise

@@ -123,13 +123,11 @@ def _outcome(reference: Any, id_: str) -> Ended:
         return Ended(id_, ray.get(reference))
     except ray.exceptions.RayTaskError as error:  # TrialActor.run itself failed
         return Ended(id_, FAILED, f"cannot be run there: {str(error.cause) or type(error.cause).__name__}")
-    except ray.exceptions.ActorDiedError as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        if error.actor_init_failed:  # as where prefrl cannot be imported
-            return Ended(id_, FAILED, f"cannot be run there: {why}")
-        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__})")
     except ray.exceptions.RayError as error:  # the node is gone, the actor died, or its memory ran out
-        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__})")
+        why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        if getattr(error, "actor_init_failed", False):  # as where prefrl cannot be imported
+            return Ended(id_, FAILED, f"cannot be run there: {why}")
+        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__}: {why})")
 
 
 def _connect(address: str | None) -> None:
