@@ -32,7 +32,7 @@ SWEEP = Sweep(
         "900 answers by the blog's reward": {"oracle.score": "reward", "queries.segment_steps": 60},
         "the blog's reward itself": {"feedback": "none"},
     },
-    seeds=(5, 6, 7, 8, 9),  # none of which was looked at while the settings were chosen
+    seeds=(5, 6, 7, 8, 9),  # the settings were chosen on others
     notes={TASK: "Turns and flips: flips.md."},
 )
 

@@ -26,7 +26,7 @@ CLIMB = 0.1  # of the predicted return, at least, in its ranges over the run so 
 FALL = 0.2  # of the true return, at least, in its ranges
 AGREED = 0.65  # held-out agreement that can be lost, at least: of what hardly beats a coin, half is next to nothing
 LOST = 0.5  # of what the held-out agreement had above a coin's 0.5, at least
-SURE = 4.0  # standard errors that each change must come to: some 140 pairs of stretches are compared, again and again
+SURE = 4.0  # standard errors that each change must come to: some 120 pairs of stretches are compared, again and again
 
 Kind = Literal["true return", "held-out agreement"]
 

@@ -160,9 +160,7 @@ def _parse(arguments: list[str]) -> object:
             if "://" in config.replay or not (replayed / "config.json").is_file():
                 return config
             written = run.written_configuration(replayed)
-            return _parse_train(
-                rest, replace(written, task=task, run_dir=None, store=None, threads=None, replay=config.replay)
-            )
+            return _parse_train(rest, replace(written, task=task, run_dir=None, store=None, replay=config.replay))
     return tyro.cli(
         Command,
         args=arguments,

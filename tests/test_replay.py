@@ -137,6 +137,7 @@ def test_the_command_takes_the_options_of_the_run(tmp_path: Path, with_a_person:
     assert_same(tmp_path / "runs" / "reacher-replay-0", with_a_person)
     written = json.loads((tmp_path / "runs" / "reacher-replay-0" / "config.json").read_text())["options"]
     assert written["replay"] == database
+    assert written["threads"] == json.loads((with_a_person / "config.json").read_text())["options"]["threads"] == 1
 
 
 def test_what_cannot_be_replayed_is_refused_in_one_line_and_leaves_nothing(tmp_path: Path, with_a_person: Path) -> None:

@@ -113,6 +113,23 @@ def test_what_has_never_run_is_measured_and_leaves_nothing(command: Command, mon
     assert not Path("runs").exists()
 
 
+def test_a_trial_that_is_measured_asks_nothing_of_its_own_store(command: Command, tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "kept", store=str(tmp_path / "kept.db")) / "experiments" / "tiny.py"
+    code, out, _ = command(path, "--dry-run")
+    assert code == 0
+    assert "1 trial in runs/trials: 0 done" in out
+    assert not (tmp_path / "kept.db").exists()
+
+
+def test_a_strangers_folder_among_the_runs_is_passed_over(command: Command) -> None:
+    stranger = Path("runs/trials/mine")
+    stranger.mkdir(parents=True)
+    (stranger / "config.json").write_text("{}")
+    (stranger / "metrics.csv").write_text("env_steps,seconds,steps_per_second,true_return\n1024,1,1,-9\n")
+    code, out, _ = command("tiny", "--part", "1/4")
+    assert (code, "all done: 1 trial" in out) == (0, True)
+
+
 # Running.
 
 
@@ -134,8 +151,10 @@ def test_a_part_writes_no_results_and_says_which_command_does(command: Command) 
     assert code == 0
     assert "started    reacher, true reward, seed 0" in out
     assert "done       reacher, true reward, seed 0" in out
-    assert "prefrl sweep tiny --collect" in out
+    assert "when all parts are done, prefrl sweep tiny --collect writes the results" in out
     assert not Path("experiments/results").exists()
+    _, out, _ = command("tiny", "--part", "2/3", "--root", "my runs", "--out", "here", "--quick")
+    assert "prefrl sweep tiny --collect --quick --root 'my runs' --out here writes" in out
 
 
 def test_failures_are_summarised_last_with_their_logs_and_the_exit_code_says_so(
@@ -309,6 +328,17 @@ def test_results_that_would_be_lost_are_refused(root: Path, tmp_path: Path, chan
     with pytest.raises(UserError, match=rf"[12] of 2 outcomes in {tmp_path} are of no trial of this sweep.*--out"):
         collect("tiny", replace(SWEEP, **changed), root, tmp_path)
     assert len(read_results(tmp_path).outcomes) == 2
+
+
+def test_a_table_of_something_else_is_not_overwritten(command: Command) -> None:
+    table = Path("experiments/results/tiny/tiny.md")
+    table.parent.mkdir(parents=True)
+    table.write_text("measured by hand")
+    for mode in ((), ("--dry-run",)):
+        code, _, err = command("tiny", *mode)
+        assert (code, "tiny.md is of no sweep, and would be overwritten; give another --out" in err) == (1, True)
+    assert table.read_text() == "measured by hand"
+    assert not Path("runs").exists()
 
 
 def test_results_under_another_default_are_not_taken_for_todays(root: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import probes  # noqa: F401  registers its environments
 import pytest
 from tiny_sweeps import OPTIONS, tiny_sweep, tiny_trial, write_sweep
@@ -96,6 +98,9 @@ def test_an_option_that_does_not_exist_is_named() -> None:
         _ = replace(tiny_trial(), options={"ppo.gama": 0.9}).id
     with pytest.raises(UserError, match=r"reacher, 40 answers is no configuration of a run: labels: .*integer"):
         _ = tiny_trial(labels="many").id
+    for own in ("seed", "task", "run_dir"):  # two trials would be one run, counted twice
+        with pytest.raises(UserError, match=f"option '{own}' of '40 answers': the sweep itself gives each trial"):
+            _ = replace(tiny_trial(), options={own: 5}).id
 
 
 # Sweeps.
@@ -130,11 +135,23 @@ def test_trials_go_seed_after_seed_and_a_condition_has_the_last_word() -> None:
             {"conditions": {"a": {}, "b": {"queries.online": False}}, "baseline": None, "drawings": ("answers",)},
             "'a' and 'b' both have 40 answers on",
         ),
+        ({"options": {**OPTIONS, "ppo.gamma": float("nan")}}, "the sweep's options: .*cannot be kept; give numbers"),
+        ({"notes": {"reacher": {1, 2}}}, "the sweep's notes: a set, which cannot be kept"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         replace(tiny_sweep(), **changed)
+
+
+def test_a_sweep_made_with_numpy_is_the_one_made_by_hand() -> None:
+    made = tiny_sweep(
+        seeds=range(2), conditions={"some": {"labels": np.int64(50), "reward.hidden": (8, 8)}}, baseline=None
+    )
+    by_hand = tiny_sweep(seeds=(0, 1), conditions={"some": {"labels": 50, "reward.hidden": [8, 8]}}, baseline=None)
+    assert made == by_hand
+    assert json.loads(json.dumps(asdict(made))) == json.loads(json.dumps(asdict(by_hand)))
+    assert made.trials[0].config.reward.hidden == (8, 8)
 
 
 def test_quick_trials_are_tiny_and_still_differ() -> None:

@@ -177,4 +177,7 @@ def test_a_cluster_has_room_by_cores_and_by_named_resources(cluster: Any) -> Non
     assert RayEngine(cluster.address, resources=("scratch=1.5",)).slots == 2
     with pytest.raises(UserError, match="--resources scratch; give NAME=AMOUNT"):
         RayEngine(cluster.address, resources=("scratch",))
+    for amount in ("0", "-1", "inf", "nan"):
+        with pytest.raises(UserError, match=f"--resources scratch={amount}; give an amount above 0"):
+            RayEngine(cluster.address, resources=(f"scratch={amount}",))
     cluster.remove_node(node)

@@ -373,6 +373,15 @@ def test_damaged_results_are_refused(tmp_path: Path, reported: Path) -> None:
         build_sweep_report(tmp_path)
 
 
+@pytest.mark.parametrize("name", [None, 3, "", "..", "../elsewhere", "/elsewhere"])
+def test_results_that_would_name_files_elsewhere_are_refused(tmp_path: Path, reported: Path, name: object) -> None:
+    about = json.loads((reported / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps({**about, "name": name}))
+    (tmp_path / "trials.jsonl").write_text((reported / "trials.jsonl").read_text())
+    with pytest.raises(UserError, match=r"holds no whole results of a sweep: sweep\.json: "):
+        build_sweep_report(tmp_path)
+
+
 def sweep_of(name: str) -> Sweep:
     return load_sweep(str(EXPERIMENTS / f"{name}.py"))[1]
 

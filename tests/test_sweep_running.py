@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,16 @@ def test_the_live_table_fits_80_columns_and_says_how_far_each_trial_is(tmp_path:
     assert row.endswith("25 %    4,321  -123.5  50:00")
     # A quarter in 1,000 s: 3,000 s for the rest, 4,000 s for each of three others; the second worker takes two of them.
     assert "7 done, 1 running, 3 waiting, 1 failed; 2:13:20 left" in text
+
+
+@pytest.mark.parametrize("condition", ["700 [judge]", "x [/y]"])
+def test_the_live_table_shows_a_conditions_name_as_it_is(tmp_path: Path, condition: str) -> None:
+    trial, out = replace(tiny_trial(), condition=condition), io.StringIO()
+    with LiveTable(Console(file=out, width=80, force_terminal=True, color_system=None)) as table:
+        table.show(Snapshot(tmp_path, [(trial, 0.0)], [], done=0, failed=0, slots=1))
+        table.say("failed", trial, "because")
+    assert re.search(rf"reacher +{re.escape(condition)} +0 ", out.getvalue())
+    assert f"reacher, {condition}, seed 0  because" in out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from prefrl.metrics import last_value, measured
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
 
-SEED_OPTIONS = {"seed", "run_dir", "threads", "video", "evaluation_episodes"}  # change nothing that is learnt
+SEED_OPTIONS = {"seed", "run_dir", "threads", "video", "evaluation_episodes"}  # by which equal runs may differ
 
 
 def compare_report(run_dirs: Sequence[str | Path], out: str | Path) -> Path:

@@ -202,10 +202,9 @@ def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:
     else:
         missing.append("No label counts were recorded.")
     if measured(metrics, "fit/train_loss", "fit/validation_loss", "fit/accuracy"):
-        caption = (
-            "The ℓ2 coefficient is adapted so that the validation loss stays in the grey band. "
-            "Accuracy on answers the predictor was not fitted to; 0.5 is guessing."
-        )
+        caption = "Accuracy on answers the predictor was not fitted to; 0.5 is guessing."
+        if plots.l2_is_adapted(metrics):
+            caption = f"The ℓ2 coefficient is adapted so that the validation loss stays in the grey band. {caption}"
         figures.append(draw("Fit of the predictor", plots.fit_curves(metrics), caption))
     else:
         missing.append("No fit of the predictor was recorded.")

@@ -25,7 +25,7 @@ from prefrl.sweep.results import Outcome, SweepResults, read_results
 from prefrl.sweep.trial_state import differing_options, is_done, refuse_other_options
 
 CURVE = ("true_return", "predicted_return", "reward/correlation", "fit/accuracy")  # columns of metrics.csv
-CURVE_POINTS = 100  # each the mean over a hundredth of the run
+CURVE_POINTS = 100  # each the mean over as many iterations
 RANDOM_EPISODES = 20
 RANDOM_SEED = 2_000_000  # of the actions and the start states, apart from those of training and evaluation
 
@@ -65,9 +65,12 @@ def results_before(sweep: Sweep, out: Path) -> SweepResults | None:
     """What `out` has of earlier collections, of which nothing would be lost by the next.
 
     Raises:
-        UserError: it has outcomes of trials that this sweep does not have, or that were made with other options.
+        UserError: it has outcomes of trials that this sweep does not have, or that were made with other options; or
+            what else is in it would be overwritten.
     """
     if not (out / "sweep.json").exists():
+        if (table := out / f"{out.name}.md").exists():
+            raise UserError(f"{table} is of no sweep, and would be overwritten; give another --out")
         return None
     before = read_results(out)
     wanted = {trial.id: trial.learnt_from for trial in sweep.trials}

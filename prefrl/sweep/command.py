@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +60,7 @@ class SweepOptions:
     """folder of the trials' run directories, which sweeps share: equal trials are one run"""
     dry_run: bool = False
     """leave everything as it is; show what there is to do, and how long it may take, for which each task that never ran
-    in ROOT is tried for some seconds"""
+    in ROOT with such feedback is tried for some seconds"""
     quick: bool = False
     """tiny runs of the same trials in ROOT-quick, to see that everything works; results go there too"""
     collect: bool = False
@@ -91,7 +92,7 @@ def sweep(options: SweepOptions) -> bool:
     if options.threads < 1 or options.workers == 0:
         raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
     trials = chosen(defined, options)
-    if not (options.collect or options.dry_run):
+    if not options.collect:
         results_before(defined, out)  # refused before days of training rather than after
     known = known_outcomes(defined, out)  # as is what cannot be read beside it
     if options.missing:
@@ -112,8 +113,8 @@ def sweep(options: SweepOptions) -> bool:
         print(f"{counted(len(trials))} in {root}: {sweeping.snapshot().counts()}", flush=True)
         tally = sweeping.run()
     _summarise(tally, trials)
-    if options.part is not None:  # other parts may be writing at the same moment
-        print(f"when all parts are done, prefrl sweep {options.name} --collect writes the results")
+    if options.part is not None and trials:  # other parts may be writing at the same moment
+        print(f"when all parts are done, {_collecting(options)} writes the results")
     elif tally.done:
         _publish(collect(name, defined, root, out), out)
     return not tally.unfinished()
@@ -150,6 +151,14 @@ def quick(sweep: Sweep) -> Sweep:
         return replace(sweep, **changes)
     except UserError:  # 700 and 710 answers are equally few now, of which no curve over answers is drawn
         return replace(sweep, **changes, drawings=tuple(each for each in sweep.drawings if each != "answers"))
+
+
+def _collecting(options: SweepOptions) -> str:
+    """The command that collects what these options run."""
+    words = ["prefrl", "sweep", options.name, "--collect", *["--quick"] * options.quick]
+    words += ["--root", str(options.root)] * (options.root != SweepOptions(options.name).root)
+    words += ["--out", str(options.out)] if options.out else []
+    return shlex.join(words)
 
 
 def _part(trials: Sequence[Trial], part: str) -> list[Trial]:

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from prefrl.config import TrainConfig, config_from_json, default_config
 from prefrl.errors import UserError
 from prefrl.tasks import TASKS
@@ -22,7 +24,8 @@ from prefrl.tasks import TASKS
 Options = Mapping[str, Any]  # what differs from a task's defaults, spelt as in config.json: {"oracle.score": "judge"}
 Drawing = Literal["learning", "answers", "profiles"]
 
-# Options that change nothing that is learnt, at all or under that feedback.
+# Options that change nothing that is learnt, at all or under that feedback; threads change the last bits of sums, by
+# which runs of one seed part as those of two seeds do.
 NOT_LEARNT_FROM = ("run_dir", "threads", "video", "checkpoint_minutes")
 NOT_LEARNT_FROM_UNDER = {
     "none": ("labels", "store", "replay", "queries", "oracle", "people", "reward"),
@@ -51,6 +54,8 @@ class Trial:
         """
         options = json.loads(json.dumps(asdict(replace(default_config(self.task), seed=self.seed)), default=str))
         for key, value in self.options.items():
+            if key in ("task", "seed", "run_dir"):
+                raise UserError(f"option {key!r} of {self.condition!r}: the sweep itself gives each trial its {key}")
             *path, last = key.split(".")
             stage: Any = options
             for name in path:
@@ -115,7 +120,8 @@ class Sweep:
         notes: a line of Markdown per task, written by hand after looking at its runs.
 
     Raises:
-        UserError: a part is empty, the baseline is none of the conditions, or a drawing can't be made of them.
+        UserError: a part is empty or cannot be kept, the baseline is none of the conditions, or a drawing can't be made
+            of them.
     """
 
     title: str
@@ -130,6 +136,10 @@ class Sweep:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("tasks", "seeds", "drawings"):
+            object.__setattr__(self, name, tuple(_plain(list(getattr(self, name)), name)))
+        for name in ("conditions", "options", "task_options", "paper", "notes"):
+            object.__setattr__(self, name, _plain(getattr(self, name), name))
         if not (self.tasks and self.conditions and self.seeds):
             raise UserError(f"sweep {self.title!r} has no trials; give it tasks, conditions and seeds")
         if self.baseline is not None and self.baseline not in self.conditions:
@@ -164,6 +174,22 @@ class Sweep:
             for task in self.tasks
             for condition, changes in self.conditions.items()
         ]
+
+
+def _plain(value: Any, name: str) -> Any:
+    """As JSON gives it back, with NumPy's numbers and paths made plain: what cannot be kept is refused at once."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, np.generic | np.ndarray):
+            return part.tolist()
+        if isinstance(part, Path):
+            return str(part)
+        raise TypeError(f"a {type(part).__name__}")
+
+    try:
+        return json.loads(json.dumps(value, default=plain, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the sweep's {name}: {error}, which cannot be kept; give numbers, text and lists") from error
 
 
 def learnt_from(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,9 @@ class LiveTable:
         for name in ("seed", "done", "steps/s", "return", "left"):
             table.add_column(name, justify="right", no_wrap=True)
         for trial, began in snapshot.running:
-            table.add_row(trial.task, trial.condition, str(trial.seed), *_cells(trial, progress[trial.id], began))
+            table.add_row(
+                Text(trial.task), Text(trial.condition), str(trial.seed), *_cells(trial, progress[trial.id], began)
+            )
         self._live.update(Group(Text(f"{snapshot.counts()}; {left} left"), table), refresh=True)
 
 

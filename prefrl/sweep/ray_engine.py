@@ -9,6 +9,7 @@ so, and starts it again where there is room, once nobody holds the lock on its l
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -149,4 +150,6 @@ def _amounts(resources: Sequence[str]) -> dict[str, float]:
             amounts[name] = float(amount)
         except ValueError as error:
             raise UserError(f"--resources {each}; give NAME=AMOUNT, such as bigmem=1") from error
+        if not 0 < amounts[name] < math.inf:
+            raise UserError(f"--resources {each}; give an amount above 0, or leave it out")
     return amounts

@@ -38,7 +38,8 @@ class Outcome:
     labels: int  # queries it asked, which a teacher may skip; 0 on the true reward
     seconds: float  # of wall-clock time at work, up to the last iteration
     evaluation: dict[str, Any]  # as in evaluation.json
-    # env_steps, and columns of metrics.csv averaged over hundredths of the run; None where nothing was measured
+    # env_steps, and columns of metrics.csv, averaged over hundredths of the iterations in which an episode ended; None
+    # for NaN
     curve: dict[str, list[float | None]]
     alarms: list[str]  # what the reward's diagnostics warned of, a line each
     # Every option that decided what was learnt, as config.json has them; older results did not keep them.
@@ -116,6 +117,9 @@ def read_results(folder: Path) -> SweepResults:
         about = json.loads((folder / where).read_text())
         if about.get("format") != FORMAT:
             raise ValueError(f"format {about.get('format')}, this version of prefrl reads {FORMAT}")
+        name = pydantic.TypeAdapter(str).validate_python(about["name"])
+        if name in ("", "..") or name != Path(name).name:  # files are named after it
+            raise ValueError(f"{name!r} is no name of a sweep")
         sweep = pydantic.TypeAdapter(Sweep).validate_python(about["sweep"])
         random = pydantic.TypeAdapter(dict[str, float]).validate_python(about["random_returns"])
         where, outcomes, outcome = "trials.jsonl", [], pydantic.TypeAdapter(Outcome)
@@ -127,4 +131,4 @@ def read_results(folder: Path) -> SweepResults:
         raise UserError(
             f"{folder} holds no whole results of a sweep: {where}: {reason}; restore the file, or move the folder away"
         ) from error
-    return SweepResults(about["name"], sweep, tuple(outcomes), random)
+    return SweepResults(name, sweep, tuple(outcomes), random)

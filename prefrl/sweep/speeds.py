@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from prefrl.errors import UserError
 from prefrl.run import train
@@ -33,7 +34,7 @@ def speeds_in(root: Path) -> Speeds:
             config = read_json(path.parent / "config.json")
         except UserError:
             continue
-        if progress is not None and progress.seconds > 0:
+        if progress is not None and progress.seconds > 0 and {"task", "feedback"} <= config.keys():
             found[config["task"], config["feedback"]].append(progress.env_steps / progress.seconds)
     return {key: median(each) for key, each in found.items()}
 
@@ -43,7 +44,10 @@ def measured_speeds(trials: Sequence[Trial], threads: int) -> Speeds:
     first = {(trial.config.task, trial.config.feedback): trial for trial in reversed(trials)}
     speeds: Speeds = {}
     for key, trial in first.items():
-        print(f"trying {trial.config.task} for some seconds, as none has run here yet", file=sys.stderr, flush=True)
+        what = "on the true reward" if trial.config.feedback == "none" else "from answers"
+        print(
+            f"trying {trial.config.task} {what} for some seconds, as none has run here yet", file=sys.stderr, flush=True
+        )
         speeds[key] = _measure(trial, threads)
     return speeds
 
@@ -61,8 +65,9 @@ def _measure(trial: Trial, threads: int) -> float:
             raise _Enough
 
     with tempfile.TemporaryDirectory() as folder:
+        changes: dict[str, Any] = {"run_dir": Path(folder) / "run", "store": None, "threads": threads, "video": False}
         try:
-            train(replace(trial.config, run_dir=Path(folder) / "run", threads=threads, video=False), note)
+            train(replace(trial.config, **changes), note)
         except _Enough:
             pass
         except Stopped as stopped:
