@@ -202,7 +202,7 @@ def test_without_ray_its_engine_says_what_to_install(command: Command, monkeypat
     monkeypatch.delitem(sys.modules, "prefrl.sweep.ray_engine", raising=False)
     code, _, err = command("tiny", "--engine", "ray")
     assert (code, err.count("\n")) == (1, 1)
-    assert "--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'" in err
+    assert "--engine ray needs Ray, which is not installed: pip install 'ray>=2.49'" in err
 
 
 def test_quick_runs_are_kept_apart(command: Command) -> None:

@@ -174,7 +174,7 @@ def _create_engine(url_or_path: str) -> sa.Engine:
         try:
             engine = _create_engine_by_url(_parse(url_or_path))
         except (sa.exc.NoSuchModuleError, ImportError) as error:
-            way_out = "pip install 'prefrl[postgres]'" if "psycopg" in str(error) else "install its driver"
+            way_out = "pip install 'psycopg[binary]'" if "psycopg" in str(error) else "install its driver"
             raise UserError(
                 f"{scheme}:// names no database that can be used here ({str(error).splitlines()[0]}); "
                 f"give a file path or postgresql://, or {way_out}"

@@ -23,7 +23,7 @@ from prefrl.sweep.trial_process import FAILED, STOPPED, Job, TrialProcess
 try:
     import ray
 except ImportError as missing:
-    raise UserError("--engine ray needs Ray, which is not installed: pip install 'prefrl[ray]'") from missing
+    raise UserError("--engine ray needs Ray, which is not installed: pip install 'ray>=2.49'") from missing
 
 POLL_SECONDS = 0.2
 ANSWER_SECONDS = 10.0  # for an actor to take a request to stop; one that runs does so at once
