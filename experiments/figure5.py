@@ -3,9 +3,9 @@
     prefrl sweep figure5
     prefrl report experiments/results/figure5
 
-`as in the paper` three predictors with an ℓ2 that follows the ratio of held-out to training loss choose queries as its
-own `original` does. In ours queries come in rounds at first, half of the later ones are about the best segments, and
-seven predictors have a constant ℓ2.
+`as in the paper` has the paper's three predictors, its ℓ2 that follows the ratio of held-out to training loss, and its
+way to choose queries. `original` has this project's defaults: seven predictors, a constant ℓ2, the first questions in
+rounds, and half of the later ones about the best segments.
 `original` and PPO on the true reward are the very runs of figure2.py, and are not run again.
 """
 

@@ -103,8 +103,9 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
 def _about_aggregates(baseline: str) -> list[str]:
     return [
         f"Of the final returns of all seeds on all tasks, as scores: 0 is the random policy, 1 the mean of {baseline}. "
-        "The interquartile mean leaves out the best and the worst quarter of the runs; the optimality gap is by how "
-        f"much runs fall short of 1; the chance is that of a run against one of {baseline} on the same task.",
+        "The interquartile mean leaves out the best and the worst quarter of the runs, rounded down; the optimality "
+        "gap is by how much runs fall short of 1; the chance is that of a run against one of "
+        f"{baseline} on the same task.",
         f"In brackets, 95 % intervals: percentiles of {RESAMPLES:,} resamples of the seeds within each task. Those of "
         f"{baseline} are resampled too, so that the intervals hold how uncertain the scale is; of {baseline} itself, "
         "score and scale are drawn together, and its gap has no interval. They are about other seeds, not about other "
