@@ -157,7 +157,8 @@ class PreferenceLoop:
         cores = config.threads or available_cores()
         self._second_core = ThreadPoolExecutor(1) if self.trainer is not None and cores > 1 else None
         self._reference = np.empty(0), np.empty(0)  # observations and actions of the random policy
-        self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
+        with one_torch_thread():  # the orthogonal first weights depend on how many there are
+            self.agent = Agent(trained_on, config.ppo, config.steps, config.seed)
         self._started = False
         if state is not None:
             self._load_state(state)
@@ -246,6 +247,7 @@ class PreferenceLoop:
             on_wait(Waiting(self.agent.env_steps, unanswered, can_save))
             time.sleep(WAIT_SECONDS)
 
+    @one_torch_thread()
     def _learn_about_random_policy(self, on_wait: Callable[[Waiting], None]) -> None:
         """The first quarter of the labels is about a randomly initialised policy (section A.1).
 
@@ -287,6 +289,7 @@ class PreferenceLoop:
         config = self.config
         return labels_wanted(env_steps, config.steps, config.labels) if config.queries.online else config.labels
 
+    @one_torch_thread()
     def _collect(self) -> Rollout:
         """The policy acts on the reward as predicted so far."""
         began = time.perf_counter()

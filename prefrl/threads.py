@@ -1,7 +1,8 @@
 """Who may use which cores: the simulation takes them all, torch one.
 
 The networks and batches here are small. Handing them to a second core gains a tenth on an idle machine and loses nine
-tenths on a busy one, where two pools of threads wait for each other.
+tenths on a busy one, where two pools of threads wait for each other. Nor would a run on one core be that on two: sums
+that are split among threads end in other last bits.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ import gymnasium
 import numpy as np
 import probes  # noqa: F401  registers its environments
 import pytest
+import torch
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from tiny_runs import LABELS, STEPS, metrics_of, tiny, untimed_metrics_of
+from tiny_runs import LABELS, STEPS, assert_same, metrics_of, tiny, untimed_metrics_of
 
 from prefrl import run_in_progress, watching
 from prefrl.errors import UserError
@@ -32,6 +33,14 @@ def read(path: Path) -> Any:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run, shared by the tests that only look at it."""
     return train(tiny(tmp_path_factory.mktemp("runs") / "nested" / "run"))
+
+
+@pytest.mark.usefixtures("empty_figures")
+def test_what_is_learnt_does_not_depend_on_how_many_cores_there_are(tmp_path: Path) -> None:
+    for cores in (1, 2):
+        torch.set_num_threads(cores)
+        train(tiny(tmp_path / str(cores), threads=cores))
+    assert_same(tmp_path / "1", tmp_path / "2")
 
 
 # What a run leaves.
