@@ -115,6 +115,15 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_ratio_that_l2_aims_at_is_shown_where_it_aims_at_one(tmp_path: Path, adaptive: bool) -> None:
+    run = write_run(tmp_path / "run", options={"reward": {"adaptive_l2": adaptive}})
+    text = (run / "metrics.csv").read_text().replace("labels/wanted", "fit/validation_loss")
+    (run / "metrics.csv").write_text(text)
+    page = build_report(run).read_text()
+    assert ("The ℓ2 coefficient is adapted" in page) == ("1.1 to 1.5 times training" in page) == adaptive
+
+
 def test_a_report_is_one_file_without_scripts_or_references(complete: Path) -> None:
     page = Page(complete / "report.html")
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "img")]

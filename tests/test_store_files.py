@@ -12,7 +12,8 @@ import pytest
 from stores import SqliteFile, assert_same_queries, make_answer, make_query, mounted
 
 from prefrl.errors import UserError
-from prefrl.preferences import Answer, PreferenceStore
+from prefrl.preferences import Answer, PreferenceStore, opening
+from prefrl.preferences.connection import Database
 
 
 @pytest.fixture
@@ -46,6 +47,23 @@ def test_a_url_opens_the_same_file_as_its_path(path: Path) -> None:
     with PreferenceStore(f"sqlite:///{path}") as by_url:
         assert by_url.location == os.fspath(path)
         assert_same_queries(by_url.queries(), [query])
+
+
+def test_of_two_tasks_that_open_a_new_store_at_once_one_gets_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PreferenceStore(path).close()
+    read_of = opening._read_of
+
+    def read_and_be_overtaken(database: Database, task: str | None) -> dict[str, str]:
+        monkeypatch.setattr(opening, "_read_of", read_of)
+        meta = read_of(database, task)
+        PreferenceStore(path, task="walker").close()
+        return meta
+
+    monkeypatch.setattr(opening, "_read_of", read_and_be_overtaken)
+    with pytest.raises(UserError, match="holds segments of task walker, not of hopper"):
+        PreferenceStore(path, task="hopper")
+    with PreferenceStore(path) as store:
+        assert store.task == "walker"
 
 
 def test_a_file_whose_schema_is_no_text_is_refused(path: Path) -> None:

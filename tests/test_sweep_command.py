@@ -21,6 +21,7 @@ from prefrl.errors import UserError
 from prefrl.sweep import Outcome, Trial, read_results, write_results
 from prefrl.sweep import command as command_module
 from prefrl.sweep.collecting import CURVE, collect, curve_of, random_return, without_nan
+from prefrl.sweep.speeds import speeds_in
 
 SWEEP = tiny_sweep()
 
@@ -121,13 +122,13 @@ def test_a_trial_that_is_measured_asks_nothing_of_its_own_store(command: Command
     assert not (tmp_path / "kept.db").exists()
 
 
-def test_a_strangers_folder_among_the_runs_is_passed_over(command: Command) -> None:
-    stranger = Path("runs/trials/mine")
-    stranger.mkdir(parents=True)
-    (stranger / "config.json").write_text("{}")
-    (stranger / "metrics.csv").write_text("env_steps,seconds,steps_per_second,true_return\n1024,1,1,-9\n")
-    code, out, _ = command("tiny", "--part", "1/4")
-    assert (code, "all done: 1 trial" in out) == (0, True)
+def test_a_strangers_folder_among_the_runs_is_passed_over(tmp_path: Path) -> None:
+    metrics = "env_steps,seconds,steps_per_second,true_return\n1024,2,1,-9\n"
+    for name, config in (("mine", "{}"), ("a run", '{"task": "reacher", "feedback": "none"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+        (tmp_path / name / "metrics.csv").write_text(metrics)
+    assert speeds_in(tmp_path) == {("reacher", "none"): 512.0}
 
 
 # Running.
@@ -331,13 +332,17 @@ def test_results_that_would_be_lost_are_refused(root: Path, tmp_path: Path, chan
 
 
 def test_a_table_of_something_else_is_not_overwritten(command: Command) -> None:
-    table = Path("experiments/results/tiny/tiny.md")
-    table.parent.mkdir(parents=True)
-    table.write_text("measured by hand")
-    for mode in ((), ("--dry-run",)):
-        code, _, err = command("tiny", *mode)
-        assert (code, "tiny.md is of no sweep, and would be overwritten; give another --out" in err) == (1, True)
-    assert table.read_text() == "measured by hand"
+    out = Path("notes")
+    out.mkdir()
+    (out / "notes.md").write_text("is in nobody's way")
+    assert command("tiny", "--dry-run", "--tasks", "reacher", "--out", out, "--part", "1/4")[0] == 0
+    for name in ("tiny.md", "report.html"):
+        (out / name).write_text("measured by hand")
+        for mode in ((), ("--dry-run",)):
+            code, _, err = command("tiny", "--out", out, *mode)
+            assert (code, f"notes/{name} would be overwritten, and notes has no sweep.json" in err) == (1, True)
+        assert (out / name).read_text() == "measured by hand"
+        (out / name).unlink()
     assert not Path("runs").exists()
 
 

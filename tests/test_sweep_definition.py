@@ -101,6 +101,8 @@ def test_an_option_that_does_not_exist_is_named() -> None:
     for own in ("seed", "task", "run_dir"):  # two trials would be one run, counted twice
         with pytest.raises(UserError, match=f"option '{own}' of '40 answers': the sweep itself gives each trial"):
             _ = replace(tiny_trial(), options={own: 5}).id
+    with pytest.raises(UserError, match=r"option 'ppo' of '40 answers' is a group; name its options, as 'ppo\.NAME'"):
+        _ = tiny_trial(ppo={"gamma": 0.9}).id
 
 
 # Sweeps.
@@ -135,8 +137,23 @@ def test_trials_go_seed_after_seed_and_a_condition_has_the_last_word() -> None:
             {"conditions": {"a": {}, "b": {"queries.online": False}}, "baseline": None, "drawings": ("answers",)},
             "'a' and 'b' both have 40 answers on",
         ),
-        ({"options": {**OPTIONS, "ppo.gamma": float("nan")}}, "the sweep's options: .*cannot be kept; give numbers"),
-        ({"notes": {"reacher": {1, 2}}}, "the sweep's notes: a set, which cannot be kept"),
+        (
+            {"options": {**OPTIONS, "ppo.gamma": float("nan")}},
+            "the sweep's options: nan cannot be kept; give text, finite",
+        ),
+        ({"notes": {"reacher": {1, 2}}}, r"the sweep's notes: \{1, 2\} cannot be kept"),
+        ({"notes": {"reacher": 3}}, "the sweep's notes, reacher: .*string, not 3"),
+        (
+            {"conditions": {40: {}}, "baseline": None},
+            "the sweep's conditions: 40 is the name of something; write it as",
+        ),
+        ({"title": Path}, "the sweep's title: .* cannot be kept"),
+        ({"tasks": "reacher"}, "the sweep's tasks: .*tuple, not 'reacher'"),
+        ({"tasks": ("reacher", "reacher")}, "the sweep's tasks: .* names one twice"),
+        ({"seeds": (0, 1, 0)}, r"the sweep's seeds: \(0, 1, 0\) names one twice, which would count as two runs"),
+        ({"seeds": 3}, "the sweep's seeds: .*tuple, not 3"),
+        ({"drawings": ("curves",)}, "the sweep's drawings, 0: .*'learning', 'answers' or 'profiles', not 'curves'"),
+        ({"paper": {"reacher": {"40 answers": None}}}, "the sweep's paper, reacher, 40 answers: .*number, not None"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -145,12 +162,13 @@ def test_a_sweep_that_makes_no_sense_is_refused(changed: dict[str, Any], message
 
 
 def test_a_sweep_made_with_numpy_is_the_one_made_by_hand() -> None:
-    made = tiny_sweep(
-        seeds=range(2), conditions={"some": {"labels": np.int64(50), "reward.hidden": (8, 8)}}, baseline=None
-    )
+    some = {"labels": np.int64(50), "reward.hidden": (8, 8)}
+    made = tiny_sweep(seeds=np.linspace(0, 1, 2), conditions={"some": some}, baseline=None)
     by_hand = tiny_sweep(seeds=(0, 1), conditions={"some": {"labels": 50, "reward.hidden": [8, 8]}}, baseline=None)
     assert made == by_hand
     assert json.loads(json.dumps(asdict(made))) == json.loads(json.dumps(asdict(by_hand)))
+    assert ids(made.trials) == ids(by_hand.trials)
+    assert tiny_sweep(seeds=range(2)) == tiny_sweep(seeds=[0, 1])
     assert made.trials[0].config.reward.hidden == (8, 8)
 
 

@@ -11,7 +11,6 @@ from prefrl.plots.answers import TaskAnswers, answers_panels
 from prefrl.plots.conditions import MOST_BANDS, Look, looks
 from prefrl.plots.diagnostics import (
     fit_curves,
-    l2_is_adapted,
     label_curve,
     measure_curves,
     measure_label,
@@ -54,7 +53,6 @@ __all__ = [
     "estimate_rows",
     "final_panels",
     "fit_curves",
-    "l2_is_adapted",
     "label_curve",
     "learning_curves",
     "learning_panels",

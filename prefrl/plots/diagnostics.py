@@ -117,22 +117,17 @@ def reliability(calibration: Calibration) -> Figure:
     return figure
 
 
-def l2_is_adapted(metrics: Metrics) -> bool:
-    """Whether the predictor's ℓ2 coefficient moved in the run, as the paper's does."""
-    coefficient = metrics.get("fit/l2", np.empty(0))
-    return len(np.unique(coefficient[np.isfinite(coefficient)])) > 1
-
-
 @styled
-def fit_curves(metrics: Metrics) -> Figure:
-    """The predictor's fit: losses, held-out accuracy, and the ℓ2 coefficient with the ratio of losses that it aims at.
+def fit_curves(metrics: Metrics, adaptive_l2: bool = False) -> Figure:
+    """The predictor's fit: losses, held-out accuracy, and the ℓ2 coefficient.
 
-    A constant coefficient aims at none.
+    Args:
+        adaptive_l2: whether the coefficient followed the ratio of the losses; then that which it aims at is drawn.
     """
     figure, (losses, accuracy, l2) = panels(3, height=5.4)
     steps = metrics.get("env_steps", np.empty(0))
     train, validation = _column(metrics, "fit/train_loss"), _column(metrics, "fit/validation_loss")
-    if l2_is_adapted(metrics) and measured(metrics, "fit/train_loss"):
+    if adaptive_l2 and measured(metrics, "fit/train_loss"):
         losses.fill_between(
             steps, 1.1 * train, 1.5 * train, color="#bbbbbb", alpha=0.5, linewidth=0, label="1.1 to 1.5 times training"
         )

@@ -38,11 +38,13 @@ def prepare(database: Database, task: str | None) -> dict[str, str]:
     meta = _read_of(database, task)
     if int(meta["schema_version"]) < schema_version():
         _migrate(database)
+        meta = _read_of(database, task)
     if task is not None and "task" not in meta:
         with database.transaction(writes=True) as connection:
-            if "task" not in _read(connection, database.location):  # another process may have been faster
+            if "task" not in _read(connection, database.location):
                 connection.execute(sa.insert(schema.meta), {"key": "task", "value": task})
-    return _read_of(database, task)
+        meta = _read_of(database, task)  # another process may have been faster, with another task
+    return meta
 
 
 def _create(database: Database) -> None:

@@ -203,9 +203,10 @@ def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:
         missing.append("No label counts were recorded.")
     if measured(metrics, "fit/train_loss", "fit/validation_loss", "fit/accuracy"):
         caption = "Accuracy on answers the predictor was not fitted to; 0.5 is guessing."
-        if plots.l2_is_adapted(metrics):
+        adaptive_l2 = _has_adaptive_l2(run)
+        if adaptive_l2:
             caption = f"The ℓ2 coefficient is adapted so that the validation loss stays in the grey band. {caption}"
-        figures.append(draw("Fit of the predictor", plots.fit_curves(metrics), caption))
+        figures.append(draw("Fit of the predictor", plots.fit_curves(metrics, adaptive_l2), caption))
     else:
         missing.append("No fit of the predictor was recorded.")
     rows = _answers_by_labeller(run, missing, trust)
@@ -216,6 +217,12 @@ def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:
         "rows": rows,
         "choices": [choice.replace("cant_tell", "can't tell") for choice in (*CHOICES, "ranking")],
     }
+
+
+def _has_adaptive_l2(run: Run) -> bool:
+    options = run.config.get("options")
+    reward = options.get("reward") if isinstance(options, Mapping) else None
+    return isinstance(reward, Mapping) and reward.get("adaptive_l2") is True
 
 
 def _answers_by_labeller(run: Run, missing: list[str], trust: bool) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def collect(name: str, sweep: Sweep, root: Path, out: Path) -> SweepResults:
     Raises:
         UserError: nothing is done, a run directory was made with other options, or `out` is damaged.
     """
-    before = results_before(sweep, out)
+    before = results_before(name, sweep, out)
     kept = known_outcomes(sweep, out)
     outcomes: list[Outcome] = []
     for trial in sweep.trials:
@@ -61,16 +61,20 @@ def collect(name: str, sweep: Sweep, root: Path, out: Path) -> SweepResults:
     return SweepResults(name, sweep, tuple(outcomes), random)
 
 
-def results_before(sweep: Sweep, out: Path) -> SweepResults | None:
+def results_before(name: str, sweep: Sweep, out: Path) -> SweepResults | None:
     """What `out` has of earlier collections, of which nothing would be lost by the next.
 
     Raises:
         UserError: it has outcomes of trials that this sweep does not have, or that were made with other options; or
-            what else is in it would be overwritten.
+            a table or page that is not known to be of a sweep.
     """
     if not (out / "sweep.json").exists():
-        if (table := out / f"{out.name}.md").exists():
-            raise UserError(f"{table} is of no sweep, and would be overwritten; give another --out")
+        for file in (out / f"{name}.md", out / "report.html"):
+            if file.exists():
+                raise UserError(
+                    f"{file} would be overwritten, and {out} has no sweep.json that says what it is of; move it away, "
+                    "or give another --out"
+                )
         return None
     before = read_results(out)
     wanted = {trial.id: trial.learnt_from for trial in sweep.trials}

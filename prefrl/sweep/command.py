@@ -93,7 +93,7 @@ def sweep(options: SweepOptions) -> bool:
         raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
     trials = chosen(defined, options)
     if not options.collect:
-        results_before(defined, out)  # refused before days of training rather than after
+        results_before(name, defined, out)  # refused before days of training rather than after
     known = known_outcomes(defined, out)  # as is what cannot be read beside it
     if options.missing:
         print(f"{sum(trial.id in known for trial in trials)} of {counted(len(trials))} have an outcome in {out.parent}")
@@ -156,7 +156,7 @@ def quick(sweep: Sweep) -> Sweep:
 def _collecting(options: SweepOptions) -> str:
     """The command that collects what these options run."""
     words = ["prefrl", "sweep", options.name, "--collect", *["--quick"] * options.quick]
-    words += ["--root", str(options.root)] * (options.root != SweepOptions(options.name).root)
+    words += ["--root", str(options.root)] * (options.root != SweepOptions.root)
     words += ["--out", str(options.out)] if options.out else []
     return shlex.join(words)
 

@@ -5,17 +5,20 @@ Written in experiments/NAME.py as `SWEEP = Sweep(...)`; run by `prefrl sweep NAM
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
 import runpy
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
+import pydantic
 
 from prefrl.config import TrainConfig, config_from_json, default_config
 from prefrl.errors import UserError
@@ -24,8 +27,7 @@ from prefrl.tasks import TASKS
 Options = Mapping[str, Any]  # what differs from a task's defaults, spelt as in config.json: {"oracle.score": "judge"}
 Drawing = Literal["learning", "answers", "profiles"]
 
-# Options that change nothing that is learnt, at all or under that feedback; threads change the last bits of sums, by
-# which runs of one seed part as those of two seeds do.
+# Options that change nothing that is learnt, at all or under that feedback.
 NOT_LEARNT_FROM = ("run_dir", "threads", "video", "checkpoint_minutes")
 NOT_LEARNT_FROM_UNDER = {
     "none": ("labels", "store", "replay", "queries", "oracle", "people", "reward"),
@@ -57,6 +59,8 @@ class Trial:
             if key in ("task", "seed", "run_dir"):
                 raise UserError(f"option {key!r} of {self.condition!r}: the sweep itself gives each trial its {key}")
             *path, last = key.split(".")
+            if isinstance(value, Mapping):
+                raise UserError(f"option {key!r} of {self.condition!r} is a group; name its options, as '{key}.NAME'")
             stage: Any = options
             for name in path:
                 stage = stage.get(name) if isinstance(stage, dict) else None
@@ -120,8 +124,8 @@ class Sweep:
         notes: a line of Markdown per task, written by hand after looking at its runs.
 
     Raises:
-        UserError: a part is empty or cannot be kept, the baseline is none of the conditions, or a drawing can't be made
-            of them.
+        UserError: a part is empty, named twice or cannot be kept, the baseline is none of the conditions, or a drawing
+            can't be made of them.
     """
 
     title: str
@@ -136,10 +140,17 @@ class Sweep:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "seeds", "drawings"):
-            object.__setattr__(self, name, tuple(_plain(list(getattr(self, name)), name)))
-        for name in ("conditions", "options", "task_options", "paper", "notes"):
-            object.__setattr__(self, name, _plain(getattr(self, name), name))
+        for name, adapter in _adapters().items():
+            try:
+                object.__setattr__(self, name, adapter.validate_python(_plain(getattr(self, name), name)))
+            except pydantic.ValidationError as error:
+                first = error.errors()[0]
+                where = "".join(f", {part}" for part in first["loc"])
+                raise UserError(f"the sweep's {name}{where}: {first['msg']}, not {first['input']!r}") from error
+        for name in ("tasks", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise UserError(f"the sweep's {name}: {values} names one twice, which would count as two runs")
         if not (self.tasks and self.conditions and self.seeds):
             raise UserError(f"sweep {self.title!r} has no trials; give it tasks, conditions and seeds")
         if self.baseline is not None and self.baseline not in self.conditions:
@@ -177,19 +188,27 @@ class Sweep:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """As JSON gives it back, with NumPy's numbers and paths made plain: what cannot be kept is refused at once."""
+    """As JSON gives it back, with NumPy's numbers and paths made plain."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise UserError(f"the sweep's {name}: {key!r} is the name of something; write it as text")
+        return {key: _plain(part, name) for key, part in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(part, name) for part in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist(), name)
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise UserError(f"the sweep's {name}: {value!r} cannot be kept; give text, finite numbers, and lists of them")
 
-    def plain(part: Any) -> Any:
-        if isinstance(part, np.generic | np.ndarray):
-            return part.tolist()
-        if isinstance(part, Path):
-            return str(part)
-        raise TypeError(f"a {type(part).__name__}")
 
-    try:
-        return json.loads(json.dumps(value, default=plain, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the sweep's {name}: {error}, which cannot be kept; give numbers, text and lists") from error
+@functools.cache
+def _adapters() -> dict[str, pydantic.TypeAdapter[Any]]:
+    """What each part of a sweep may be; the same for one that is written and one that is read back."""
+    return {name: pydantic.TypeAdapter(hint) for name, hint in get_type_hints(Sweep).items()}
 
 
 def learnt_from(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ except ImportError as missing:
     raise UserError("--engine ray needs Ray, which is not installed: pip install 'ray>=2.49'") from missing
 
 POLL_SECONDS = 0.2
+SMALLEST_AMOUNT = 0.0001  # that Ray tells from none
 ANSWER_SECONDS = 10.0  # for an actor to take a request to stop; one that runs does so at once
 
 
@@ -123,12 +124,15 @@ def _outcome(reference: Any, id_: str) -> Ended:
     try:
         return Ended(id_, ray.get(reference))
     except ray.exceptions.RayTaskError as error:  # TrialActor.run itself failed
-        return Ended(id_, FAILED, f"cannot be run there: {str(error.cause) or type(error.cause).__name__}")
+        return Ended(id_, FAILED, f"cannot be run there: {type(error.cause).__name__}: {_lines(error.cause)[0]}")
     except ray.exceptions.RayError as error:  # the node is gone, the actor died, or its memory ran out
-        why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         if getattr(error, "actor_init_failed", False):  # as where prefrl cannot be imported
-            return Ended(id_, FAILED, f"cannot be run there: {why}")
-        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__}: {why})")
+            return Ended(id_, FAILED, f"cannot be run there: {_lines(error)[-1]}")  # the end of a traceback
+        return Ended(id_, LOST, f"lost with its node or actor ({type(error).__name__}: {_lines(error)[0]})")
+
+
+def _lines(error: BaseException) -> list[str]:
+    return str(error).strip().splitlines() or [""]
 
 
 def _connect(address: str | None) -> None:
@@ -150,6 +154,8 @@ def _amounts(resources: Sequence[str]) -> dict[str, float]:
             amounts[name] = float(amount)
         except ValueError as error:
             raise UserError(f"--resources {each}; give NAME=AMOUNT, such as bigmem=1") from error
-        if not 0 < amounts[name] < math.inf:
-            raise UserError(f"--resources {each}; give an amount above 0, or leave it out")
+        if name in ("", "CPU", "GPU", "memory"):
+            raise UserError(f"--resources {each}; {name!r} is no custom resource; --threads gives cores")
+        if not SMALLEST_AMOUNT <= amounts[name] < math.inf:
+            raise UserError(f"--resources {each}; give a finite amount of {SMALLEST_AMOUNT} or more")
     return amounts

@@ -126,7 +126,7 @@ def read_results(folder: Path) -> SweepResults:
         for number, line in enumerate((folder / where).read_text().splitlines(), 1):
             where = f"trials.jsonl, line {number}"
             outcomes.append(outcome.validate_json(line))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
             f"{folder} holds no whole results of a sweep: {where}: {reason}; restore the file, or move the folder away"

@@ -143,7 +143,7 @@ class Sweeping:
             self._view.say("killed", trial, f"{took}: {self._why(ended)}; {again}")
         else:
             log = log_of(self._root, ended.id)
-            self.tally.failed[ended.id] = f"{self._why(ended)}; log: {log}"
+            self.tally.failed[ended.id] = self._why(ended) + f"; log: {log}" * log.exists()
             self._view.say("failed", trial, f"{took}: {self.tally.failed[ended.id]}")
 
     def _why(self, ended: Ended) -> str:

@@ -45,9 +45,8 @@ def measured_speeds(trials: Sequence[Trial], threads: int) -> Speeds:
     speeds: Speeds = {}
     for key, trial in first.items():
         what = "on the true reward" if trial.config.feedback == "none" else "from answers"
-        print(
-            f"trying {trial.config.task} {what} for some seconds, as none has run here yet", file=sys.stderr, flush=True
-        )
+        tried = f"trying {trial.config.task} {what} for some seconds, as no such run is here yet"
+        print(tried, file=sys.stderr, flush=True)
         speeds[key] = _measure(trial, threads)
     return speeds
 
