@@ -19,6 +19,8 @@ from prefrl.preferences.migrations import migrate, schema_version, tables_of
 
 log = logging.getLogger("prefrl")
 
+MUJOCO_VERSION = version("mujoco")  # once: looking it up takes longer than storing a segment
+
 
 def prepare(database: Database, task: str | None) -> dict[str, str]:
     """Make the database a preference store of today's version, of that task; returns what it says of itself, by key.
@@ -54,7 +56,7 @@ def _create(database: Database) -> None:
         schema.TABLES.create_all(connection)
         meta = {
             "schema_version": str(schema_version()),
-            "mujoco_version": version("mujoco"),
+            "mujoco_version": MUJOCO_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in meta.items()])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from prefrl.preferences import schema
 from prefrl.preferences.answers import Answer, check_answer, ranking_from_text, ranking_to_text
 from prefrl.preferences.arrays import ARRAYS, OPTIONAL_ARRAYS, check_segment, decode, encode
 from prefrl.preferences.connection import Database
-from prefrl.preferences.opening import prepare
+from prefrl.preferences.opening import MUJOCO_VERSION, prepare
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
@@ -303,7 +302,7 @@ class PreferenceStore:
         check_segment(segment, f"a segment recorded at {segment.env_steps} environment steps")
         row: dict[str, object] = {
             "task": self.task,
-            "mujoco_version": None if segment.qpos is None else version("mujoco"),
+            "mujoco_version": None if segment.qpos is None else MUJOCO_VERSION,
             "env_steps": int(segment.env_steps),
             "length": segment.length,
             "true_return": segment.true_return,
