@@ -46,9 +46,11 @@ lint: setup ## check style and types
 	echo "no Python 3.11, 3.12 or 3.13 with its venv module among: $(CANDIDATES); type apt-get install python3-venv," \
 	  "or name one with make setup PYTHON=/path/to/python3.12" >&2; exit 1
 
+# pip compiles on one core; a few of the packages hold templates that are no Python, and don't compile.
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing prefrl and what it needs into .venv; this takes some minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 # Without PostgreSQL the tests of a store by URL are skipped, each run with a line that says so.

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from prefrl.errors import UserError
-from prefrl.labelling.access import Access, RateLimit, own_names
-from prefrl.labelling.serve import token_file
+from prefrl.labelling.access import Access, RateLimit, own_names, token_file
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from test_clips import needs_gl
 from prefrl.errors import UserError
 from prefrl.labelling import guard, prompt
 from prefrl.labelling.clip_maker import clips_of
-from prefrl.labelling.options import PORTS, LabellingOptions
-from prefrl.labelling.serve import Serving, _listen, serve
+from prefrl.labelling.options import PORTS, LabellingOptions, Serving
+from prefrl.labelling.serve import _listen, serve
 from prefrl.labelling.server import CONSENT_VERSION
 from prefrl.preferences import PreferenceStore
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Axes = Sequence[NDArray[np.float64]]
 LogLikelihood = Callable[[Axes], NDArray[np.float64]]
 
-REGULAR_DROP = float(special.chdtri(1, 0.05)) / 2  # 1.92: below the maximum, a 95 % interval's ends (Wilks)
+REGULAR_DROP = NormalDist().inv_cdf(0.975) ** 2 / 2  # 1.92: below the maximum, a 95 % interval's ends (Wilks)
 # Where the likelihood jumps, the best point gains on the true one by a two-sided random walk, which ever gains c with
 # probability 2 exp(-c).
 JUMPING_DROP = float(np.log(2 / 0.05))

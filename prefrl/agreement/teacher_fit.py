@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # scipy.special takes a quarter of a second to load: when it is first used
 from numpy.typing import NDArray
-from scipy import special
 
 from prefrl.agreement.intervals import Interval
 from prefrl.agreement.labellers import CANT_TELL, EQUAL, LEFT, SKIP, Labeller, Survey
@@ -109,7 +109,7 @@ def _threshold(
     def log_likelihood(axes: Axes) -> NDArray[np.float64]:
         thresholds, slopes = low + axes[0] * (high - low), 1 / np.maximum(_stretched(axes[1], TYPICAL_WIDTH), TINY)
         margins = signs * (thresholds[:, None] - values)
-        table = [np.log(np.maximum(special.expit(slope * margins), TINY)).sum(axis=1) for slope in slopes]
+        table = [np.log(np.maximum(scipy.special.expit(slope * margins), TINY)).sum(axis=1) for slope in slopes]
         return np.stack(table, axis=1)
 
     threshold, width = profiles(log_likelihood, 2)
@@ -164,7 +164,7 @@ def _choice_likelihoods(
         error_rates: (E,).
     """
     with np.errstate(invalid="ignore"):
-        chances = special.expit(margins[:, None] * rationalities)
+        chances = scipy.special.expit(margins[:, None] * rationalities)
     chances[:, np.isinf(rationalities)] = np.heaviside(margins, 0.5)[:, None]
     return np.stack([np.log(np.maximum(e / 2 + (1 - e) * chances, TINY)).sum(axis=0) for e in error_rates], axis=1)
 

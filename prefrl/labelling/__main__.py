@@ -10,8 +10,7 @@ from pathlib import Path
 from prefrl.errors import UserError
 from prefrl.labelling.child import tell, told, when_parent_ends
 from prefrl.labelling.clip_maker import make_clips
-from prefrl.labelling.options import LabellingOptions, LeaseOptions
-from prefrl.labelling.serve import Serving, serve
+from prefrl.labelling.options import LabellingOptions, LeaseOptions, Serving
 
 
 def main() -> None:
@@ -24,6 +23,8 @@ def main() -> None:
             options = LeaseOptions(**arguments["options"])
             make_clips(arguments["store"], Path(arguments["clips"]), options, lambda: tell(ready=True))
         else:
+            from prefrl.labelling.serve import serve  # FastAPI: not for the clips
+
             run = arguments["run"]
             clips, token = Path(arguments["clips"]), Path(arguments["token"])
             serving = Serving(arguments["store"], clips, Path(run) if run else None, token, arguments["trust"])

@@ -21,6 +21,16 @@ from pathlib import Path
 from prefrl.errors import UserError
 
 
+def token_file(clips: Path) -> Path:
+    """Where the secret of a page is kept: apart from the run, which is there to be published.
+
+    Args:
+        clips: folder of the page's clips, which tells it from other pages.
+    """
+    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "prefrl"
+    return state / f"labelling-token-{hashlib.sha256(str(clips.resolve()).encode()).hexdigest()[:16]}"
+
+
 class Access:
     """The secret of one labelling page, kept across restarts of its server.
 

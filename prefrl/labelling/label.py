@@ -9,8 +9,8 @@ from pathlib import Path
 import tyro
 
 from prefrl.errors import UserError
-from prefrl.labelling.options import LabellingOptions
-from prefrl.labelling.serve import Serving, serve, token_file
+from prefrl.labelling.access import token_file
+from prefrl.labelling.options import LabellingOptions, Serving
 from prefrl.run_directory import read_json, refuse_links
 from prefrl.trust import refuse_untrusted
 
@@ -39,6 +39,8 @@ def label(options: LabelOptions, on_ready: Callable[[str], None]) -> None:
     Raises:
         UserError: there is nothing to label, or it can't be served.
     """
+    from prefrl.labelling.serve import serve  # FastAPI: not for the other commands
+
     own = {field.name: getattr(options, field.name) for field in fields(LabellingOptions)}
     serve(_serving(options), LabellingOptions(**own), on_ready)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefrl.errors import UserError
 
@@ -71,3 +72,14 @@ class PeopleOptions(LabellingOptions):
         super().__post_init__()
         if self.wait_above is not None and self.wait_above < 0:
             raise UserError(f"training can't wait above {self.wait_above} unanswered queries; give 0 or more")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is served."""
+
+    store: str  # path or URL
+    clips: Path
+    run: Path | None
+    token: Path  # file of the secret in the address
+    trust: bool = False  # import the module that the store names

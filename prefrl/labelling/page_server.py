@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prefrl.errors import UserError
+from prefrl.labelling.access import token_file
 from prefrl.labelling.child import Child
 from prefrl.labelling.options import PORT, LabellingOptions, PeopleOptions
-from prefrl.labelling.serve import token_file
 
 log = logging.getLogger("prefrl")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import uvicorn
@@ -18,7 +16,7 @@ from prefrl.labelling.access import Access
 from prefrl.labelling.child import Child
 from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.leases import Leases
-from prefrl.labelling.options import PORTS, LabellingOptions, LeaseOptions
+from prefrl.labelling.options import PORTS, LabellingOptions, LeaseOptions, Serving
 from prefrl.labelling.prompt import PromptProtocol
 from prefrl.labelling.server import Site, make_app
 from prefrl.labelling.subject import subject_of
@@ -28,27 +26,6 @@ log = logging.getLogger("prefrl.labelling")
 
 RESTART_SECONDS = 2.0
 GOODBYE_SECONDS = 3  # that requests which are under way have to end
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What is served."""
-
-    store: str  # path or URL
-    clips: Path
-    run: Path | None
-    token: Path  # file of the secret in the address
-    trust: bool = False  # import the module that the store names
-
-
-def token_file(clips: Path) -> Path:
-    """Where the secret of a page is kept: apart from the run, which is there to be published.
-
-    Args:
-        clips: folder of the page's clips, which tells it from other pages.
-    """
-    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "prefrl"
-    return state / f"labelling-token-{hashlib.sha256(str(clips.resolve()).encode()).hexdigest()[:16]}"
 
 
 def serve(what: Serving, options: LabellingOptions, on_ready: Callable[[str], None]) -> None:
