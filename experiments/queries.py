@@ -1,0 +1,29 @@
+"""Which pairs to ask about: four ways to choose 700 queries, eight tasks, three seeds.
+
+    prefrl sweep queries
+    prefrl report experiments/results/queries
+
+`original` asks half of the later queries where the ensemble disagrees most, and half among the best segments; the
+others leave out the best segments, the disagreement, or both. Its runs, those of random queries on the tasks of
+figure5.py and those of the true reward are the very runs of that sweep, and are not run again.
+"""
+
+from prefrl.paper import FIGURE_2, TRUE_REWARD
+from prefrl.sweep import Sweep
+
+SWEEP = Sweep(
+    title="Ways to choose 700 queries",
+    tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
+    conditions={
+        TRUE_REWARD: {"feedback": "none"},
+        "original": {"labels": 700},
+        "disputed queries": {"labels": 700, "queries.elite_share": 0.0},
+        "half among the best": {"labels": 700, "queries.candidates": 1},
+        "random queries": {"labels": 700, "queries.selection": "uniform"},
+    },
+    seeds=(0, 1, 2),
+    options={"steps": 2_000_000, "video": False},
+    baseline=TRUE_REWARD,
+    drawings=("learning", "profiles"),
+    paper={task: {TRUE_REWARD: row[TRUE_REWARD]} for task, row in FIGURE_2.items()},
+)
