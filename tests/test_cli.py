@@ -208,6 +208,12 @@ def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(
     assert (status["state"], str(status["env_steps"])) == ("done", further)
 
 
+def test_a_command_loads_what_serves_pages_draws_and_fits_teachers_only_when_it_is_used() -> None:
+    late = ("fastapi", "uvicorn", "matplotlib", "scipy.special", "scipy.stats", "ray")
+    script = f"import sys, prefrl.cli; print(*(name for name in {late} if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "\n"
+
+
 # Mistakes.
 
 
