@@ -3,9 +3,10 @@
     prefrl sweep queries
     prefrl report experiments/results/queries
 
-`original` asks half of the later queries where the ensemble disagrees most, and half among the best segments; the
-others leave out the best segments, the disagreement, or both. Its runs, those of random queries on the tasks of
-figure5.py and those of the true reward are the very runs of that sweep, and are not run again.
+`original` asks half of the later queries where the ensemble disagrees most, and half among the best segments. `disputed
+queries` leaves out the best, as the paper does; `half among the best` asks the other half at random; `random queries`
+asks all at random. The runs of `original`, of random queries and of the true reward are those of figure5.py, and are
+not run again.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
