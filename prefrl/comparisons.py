@@ -17,6 +17,7 @@ from prefrl.preferences import Answer
 from prefrl.queries import Query
 
 LABEL_BUFFER = 3000  # the last labels that training sees (section A.2)
+FEWEST_FOLDS = 3  # so that no member holds out more than a third
 
 
 class Comparisons:
@@ -114,14 +115,17 @@ class Comparisons:
         """How often a new pair enters each member's sample.
 
         Poisson(1) is drawing |D| pairs with replacement while D still grows; a pair that a member never drew, 1/e of
-        them, is what the paper holds out for that member. Without bootstrap the same share is held out.
+        them, is what the paper holds out for that member. Without bootstrap every pair is held out by one member, as
+        in cross-validation, and once in each of the others' samples; of one or two members each holds out a third.
         """
         if self._bootstrap:
             copies = self._rng.poisson(1.0, self.members)
             return copies if self._hold_out else np.maximum(copies, 1)
+        copies = np.ones(self.members, dtype=np.int64)
         if self._hold_out:
-            return (self._rng.random(self.members) > np.exp(-1)).astype(np.int64)
-        return np.ones(self.members, dtype=np.int64)
+            fold = self._rng.integers(max(self.members, FEWEST_FOLDS))
+            copies[fold : fold + 1] = 0
+        return copies
 
     def minibatch(self, size: int, latest: int = 0, share: float = 0.0) -> Tensor:
         """Draw (members, size) row indices, each member from its own sample.

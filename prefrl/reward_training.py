@@ -52,9 +52,11 @@ class RewardOptions:
     error_rate: float = 0.1
     """chance of a uniformly random answer assumed in the loss"""
     bootstrap: bool = True
-    """train each member on its own draw with replacement"""
+    """train each member on its own draw with replacement, as in the paper; without, on all answers that it does not
+    hold out"""
     hold_out: bool = True
-    """hold out 1/e of the answers per member"""
+    """hold out 1/e of the answers per member, which its draw leaves out; without bootstrap, each answer for one
+    member"""
     adaptive_l2: bool = False
     """adapt the ℓ2 coefficient to the validation loss, as the paper does"""
     l2: float = 1e-3

@@ -75,13 +75,26 @@ def test_segments_of_another_length_are_refused() -> None:
         comparisons.extend([answered(3, length=5)])
 
 
-@pytest.mark.parametrize("bootstrap", [True, False])
-def test_the_held_out_share_is_one_in_e_per_member(bootstrap: bool) -> None:
-    comparisons = filled(3000, bootstrap=bootstrap)
+def test_the_held_out_share_is_one_in_e_per_member() -> None:
+    comparisons = filled(3000)
     held_out = comparisons.copies == 0
     # Standard deviation of a share of 3000 is 0.009.
     np.testing.assert_allclose(held_out.mean(axis=1), np.exp(-1), atol=0.04)
     assert held_out.all(axis=0).mean() == pytest.approx(np.exp(-3), abs=0.02), "members hold out independently"
+
+
+@pytest.mark.parametrize("members", [3, 7])
+def test_without_bootstrap_each_pair_is_held_out_by_one_member(members: int) -> None:
+    copies = filled(3000, members, bootstrap=False).copies
+    assert (copies.sum(axis=0) == members - 1).all()
+    np.testing.assert_allclose((copies == 0).mean(axis=1), 1 / members, atol=0.04)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_without_bootstrap_few_members_hold_out_a_third_each(members: int) -> None:
+    copies = filled(3000, members, bootstrap=False).copies
+    np.testing.assert_allclose((copies == 0).mean(axis=1), 1 / 3, atol=0.04)
+    assert ((copies == 0).sum(axis=0) <= 1).all()
 
 
 def test_copies_are_those_of_drawing_as_many_pairs_with_replacement() -> None:
