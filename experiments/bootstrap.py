@@ -1,24 +1,27 @@
-"""What drawing each predictor's answers with replacement costs: the paper's bootstrap beside folds, eight tasks.
+"""What drawing each predictor's answers with replacement costs, and fitting them little: eight tasks, three seeds.
 
     prefrl sweep bootstrap
     prefrl report experiments/results/bootstrap
 
 With the bootstrap each of the seven predictors learns from 1 - 1/e of the answers, and holds out the others. In folds
-each answer is held out by one predictor, so that each learns from six sevenths. The runs with the bootstrap and on the
-true reward are those of figure2.py, and are not run again.
+each answer is held out by one predictor, so that each learns from six sevenths; with as many gradient steps per
+iteration, 2, each answer is then drawn half as often, so 8 are tried as well. The runs with the bootstrap and on the true
+reward are those of figure2.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
 from prefrl.sweep import Sweep
 
+FOLDS = {"reward.bootstrap": False}
 SWEEP = Sweep(
-    title="Each predictor on a draw of the answers, or on all but its fold",
+    title="Each predictor on a draw of the answers or on all but its fold, fitted with 2 or 8 gradient steps",
     tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
     conditions={
         TRUE_REWARD: {"feedback": "none"},
-        "1400, folds": {"labels": 1400, "reward.bootstrap": False},
-        "700, folds": {"labels": 700, "reward.bootstrap": False},
-        "350, folds": {"labels": 350, "reward.bootstrap": False},
+        "1400, folds, 8 steps": {"labels": 1400, **FOLDS, "reward.gradient_steps": 8},
+        "700, folds, 8 steps": {"labels": 700, **FOLDS, "reward.gradient_steps": 8},
+        "350, folds, 8 steps": {"labels": 350, **FOLDS, "reward.gradient_steps": 8},
+        "700, folds": {"labels": 700, **FOLDS},
         "1400, bootstrap": {"labels": 1400, "reward.bootstrap": True},
         "700, bootstrap": {"labels": 700, "reward.bootstrap": True},
         "350, bootstrap": {"labels": 350, "reward.bootstrap": True},
