@@ -4,8 +4,8 @@
     prefrl report experiments/results/bootstrap
 
 With the bootstrap each of the seven predictors learns from 1 - 1/e of the answers, and holds out the others. In folds
-each answer is held out by one predictor, so that each learns from six sevenths; with as many gradient steps per
-iteration, 2, each answer is then drawn half as often, so 8 are tried as well. The runs with the bootstrap and on the true
+each answer is held out by one predictor, so that each learns from six sevenths; in as many gradient steps, 2 per
+iteration, each answer is then drawn half as often, so 8 are tried as well. The runs with the bootstrap and on the true
 reward are those of figure2.py, and are not run again.
 """
 
