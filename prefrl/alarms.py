@@ -134,10 +134,10 @@ class _Curve:
 def _agreement_variances(agreement: _Curve, metrics: Metrics, rows: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
     """Of the agreement's falls, (count, count): by the number of answers, and by the pairs of them that rows look at.
 
-    Of N answers so far, n = N/e are held out: the square of √(p(1 − p)/n), with p between the two stretches'
-    agreements as if nothing had changed, however many rows measure it on the same ones. It is more where few answers
-    are decided, which is learnt from how much rows differ. Two stretches share most of their answers, and differ less
-    than they would with answers of their own, as is assumed.
+    Of N answers so far, n = N/e are held out (in folds all N are, so that this errs on the quiet side): the square of
+    √(p(1 − p)/n), with p between the two stretches' agreements as if nothing had changed, however many rows measure it
+    on the same ones. It is more where few answers are decided, which is learnt from how much rows differ. Two stretches
+    share most of their answers, and differ less than they would with answers of their own, as is assumed.
 
     The median noise from row to row comes on top, or, where it is less, what 64 pairs a row leave unseen: rows that are
     mostly 100 % have a median of 0.

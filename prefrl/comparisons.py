@@ -124,7 +124,7 @@ class Comparisons:
         copies = np.ones(self.members, dtype=np.int64)
         if self._hold_out:
             fold = self._rng.integers(max(self.members, FEWEST_FOLDS))
-            copies[fold : fold + 1] = 0
+            copies[np.arange(self.members) == fold] = 0  # of no member, where there are fewer than folds
         return copies
 
     def minibatch(self, size: int, latest: int = 0, share: float = 0.0) -> Tensor:
