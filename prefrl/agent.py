@@ -6,6 +6,7 @@ Takes any gymnasium vector environment with same-step autoreset; the loop calls 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ class PPOOptions:
     """an iteration's passes end early once the policy is 1.5 times this Kullback-Leibler divergence from where it
     began; by default they do not"""
     entropy_bonus: float = 0.0
-    """weight of the policy's entropy"""
+    """weight of the policy's entropy at the start"""
+    final_entropy_bonus: float | None = None
+    """weight of the policy's entropy at the end, linear in between; constant by default"""
     max_grad_norm: float = 0.5
     """gradients are scaled down to this norm"""
     initial_log_deviation: float = -1.0
@@ -94,6 +97,12 @@ class PPOOptions:
                 f"PPO batch of {self.batch_size} exceeds the {self.num_envs * self.num_steps} steps of an iteration; "
                 "lower --ppo.batch-size or raise --ppo.num-envs"
             )
+
+
+def _linear(first: float, last: float | None) -> Callable[[float], float]:
+    """Of the share of the run that remains; constant without a last value."""
+    end = first if last is None else last
+    return lambda remaining: end + (first - end) * remaining
 
 
 class SB3VecEnv(VecEnv):
@@ -205,10 +214,9 @@ class Agent:
     def __init__(self, env: VectorEnv, options: PPOOptions, total_steps: int, seed: int) -> None:
         self.options, self._total_steps = options, total_steps
         self._env = SB3VecEnv(env, seed)
-        first = options.learning_rate
-        last = first if options.final_learning_rate is None else options.final_learning_rate
+        self._entropy_bonus = _linear(options.entropy_bonus, options.final_entropy_bonus)
         self._arguments: dict[str, Any] = {
-            "learning_rate": lambda remaining: last + (first - last) * remaining,
+            "learning_rate": _linear(options.learning_rate, options.final_learning_rate),
             "n_steps": options.num_steps,
             "batch_size": options.batch_size,
             "n_epochs": options.epochs,
@@ -282,6 +290,7 @@ class Agent:
         """
         ppo = self._ppo
         ppo._update_current_progress_remaining(ppo.num_timesteps, self._total_steps)
+        ppo.ent_coef = self._entropy_bonus(ppo._current_progress_remaining)
         try:
             ppo.train()
         except ValueError:  # torch refuses a distribution with NaN in it, and shows all of it

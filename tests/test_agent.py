@@ -277,17 +277,34 @@ def test_the_seed_starts_the_first_episodes_and_no_later_ones() -> None:
 # Training.
 
 
-def test_step_count_and_learning_rate_run_on_through_all_iterations() -> None:
-    options = replace(SMALL, learning_rate=1e-3, final_learning_rate=2e-4)
+def test_step_count_and_schedules_run_on_through_all_iterations() -> None:
+    options = replace(
+        SMALL, learning_rate=1e-3, final_learning_rate=2e-4, entropy_bonus=0.01, final_entropy_bonus=0.002
+    )
     agent = make_agent("hopper", options, total_steps=4 * 128)
-    rates, steps = [], []
+    rates, bonuses, steps = [], [], []
     for _ in range(4):
         agent.collect()
         steps.append(agent.env_steps)
         agent.learn()
         rates.append(agent._ppo.policy.optimizer.param_groups[0]["lr"])
+        bonuses.append(agent._ppo.ent_coef)
     assert steps == [128, 256, 384, 512]
     np.testing.assert_allclose(rates, [8e-4, 6e-4, 4e-4, 2e-4])
+    np.testing.assert_allclose(bonuses, [8e-3, 6e-3, 4e-3, 2e-3])
+
+
+def test_an_entropy_bonus_keeps_more_action_noise() -> None:
+    def deviation(bonus: float, last: float | None) -> float:
+        options = replace(SMALL, learning_rate=1e-2, entropy_bonus=bonus, final_entropy_bonus=last)
+        agent = make_agent("probes/AlwaysOne-v0", options, total_steps=5 * 128)
+        for _ in range(5):
+            agent.collect()
+            diagnostics = agent.learn()
+        return diagnostics["std"]
+
+    assert deviation(0.1, 0.0) > 1.1 * deviation(0.0, None)
+    assert deviation(0.0, 0.1) > 1.1 * deviation(0.0, None)
 
 
 def test_collecting_goes_on_with_the_episodes_where_it_stopped() -> None:
