@@ -5,8 +5,8 @@
 
 With the bootstrap each of the seven predictors learns from 1 - 1/e of the answers, and holds out the others. In folds
 each answer is held out by one predictor, so that each learns from six sevenths; in as many gradient steps, 2 per
-iteration, each answer is then drawn half as often, so 8 and 16 are tried as well. The runs with the bootstrap and on the true
-reward are those of figure2.py, and are not run again.
+iteration, each answer is then drawn half as often, so 8 and 16 are tried as well. The runs with the bootstrap and on
+the true reward are those of figure2.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
