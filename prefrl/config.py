@@ -179,6 +179,7 @@ class TrainConfig:
             store=self.store and _absolute(self.store),
             replay=self.replay and _absolute(self.replay),
             queries=replace(self.queries, segment_steps=segment_steps),
+            reward=self.reward.resolved(segment_steps),
         )
         if self.seed >= 2**32:
             raise UserError(f"seed {self.seed} is beyond {2**32 - 1}, the largest that NumPy and torch take")

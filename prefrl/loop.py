@@ -337,10 +337,12 @@ class PreferenceLoop:
     def _ask_and_fit(self, rollout: Rollout) -> Fitted:
         """Ask what is due, fit to all answers, normalise the reward and compare it with the true one."""
         assert self.trainer is not None
+        gradient_steps = self.config.reward.gradient_steps
+        assert gradient_steps is not None
         self._ask_what_is_due()
         self._take_answers()
         with self.clock.stage("fit"):
-            fit = self.trainer.fit(self.config.reward.gradient_steps)
+            fit = self.trainer.fit(gradient_steps)
         return Fitted(fit, self._reward_metrics(rollout), self._calibrate())
 
     @one_torch_thread()

@@ -6,7 +6,7 @@ Reads comparisons.Comparisons; changes reward_model.RewardEnsemble.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
 LEAST_LOSS = 1e-4  # below which a ratio would compare rounding errors
 L2_RANGE = (1e-6, 1e-1)
 MONITORED_PAIRS = 64  # most pairs on which losses are measured after a fit
+FITTED_STEPS = 240  # of each segment of a minibatch in an iteration, over all its gradient steps
 CALIBRATED_AT_ONCE = 256  # pairs per member that are predicted together
 
 
@@ -47,8 +48,9 @@ class RewardOptions:
     """how many compared pairs are the latest; with no more than these, all are drawn alike"""
     initial_gradient_steps: int = 200
     """gradient steps on the first quarter of the answers, in each of its rounds"""
-    gradient_steps: int = 2
-    """gradient steps in each later iteration"""
+    gradient_steps: int | None = 2
+    """gradient steps in each later iteration; None for as many as takes the same time whatever a segment's length: 16
+    on segments of 15 steps, 4 on such of 60"""
     error_rate: float = 0.1
     """chance of a uniformly random answer assumed in the loss"""
     bootstrap: bool = True
@@ -77,7 +79,7 @@ class RewardOptions:
             raise UserError("members, batch size and label buffer must be at least 1")
         if min(self.hidden, default=1) < 1:
             raise UserError(f"hidden layers of {self.hidden} units; each needs at least 1")
-        if min(self.initial_gradient_steps, self.gradient_steps) < 0:
+        if min(self.initial_gradient_steps, self.gradient_steps or 0) < 0:
             raise UserError("gradient steps must be 0 or more")
         if not 0 <= self.latest_share <= 1:
             raise UserError(f"share of the latest answers {self.latest_share} is outside [0, 1]")
@@ -95,6 +97,12 @@ class RewardOptions:
             raise UserError("nothing is held out to adapt ℓ2 to; drop --reward.adaptive-l2 or --reward.no-hold-out")
         if not 0 <= self.l2 < math.inf:
             raise UserError(f"ℓ2 coefficient {self.l2} is not a number of 0 or more")
+
+    def resolved(self, segment_steps: int) -> RewardOptions:
+        """The same with the number of gradient steps filled in for segments of that length."""
+        if self.gradient_steps is not None:
+            return self
+        return replace(self, gradient_steps=max(1, round(FITTED_STEPS / segment_steps)))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prefrl.agent import PPOOptions
 from prefrl.config import OracleOptions, QueryOptions, TrainConfig, default_config, parse_count
 from prefrl.errors import UserError
+from prefrl.reward_training import RewardOptions
 from prefrl.tasks import TASKS
 
 LONG = 10**6
@@ -73,6 +74,21 @@ def test_resolving_twice_changes_nothing() -> None:
     for task in ("hopper", "Pendulum-v1", "probes/EndsEarly-v0"):
         resolved = config(task, steps=LONG).resolved()
         assert resolved.resolved() == resolved
+
+
+@pytest.mark.parametrize(("task", "steps"), [("reacher", 16), ("ant", 8), ("walker", 5), ("hopper", 4)])
+def test_gradient_steps_without_a_number_take_the_same_time_on_every_task(task: str, steps: int) -> None:
+    without, seven = (
+        tyro.cli(TrainConfig, args=[task, "--reward.gradient-steps", number]).resolved() for number in ("None", "7")
+    )
+    assert without.reward.gradient_steps == steps
+    assert seven.reward.gradient_steps == 7
+    assert without.resolved() == without
+
+
+def test_a_segment_of_any_length_is_fitted_in_a_gradient_step_at_least() -> None:
+    assert RewardOptions(gradient_steps=None).resolved(1000).gradient_steps == 1
+    assert RewardOptions(gradient_steps=0).resolved(1000).gradient_steps == 0
 
 
 def test_a_resolved_run_still_refuses_early_ends_unless_a_horizon_was_given() -> None:
