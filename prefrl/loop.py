@@ -384,9 +384,12 @@ class PreferenceLoop:
 
     def _normalise_rewards(self) -> None:
         """Each member's reward to mean 0 and deviation 1 over recent data (section 2.2.1)."""
-        if self.ensemble is None or not self.config.reward.normalise_rewards:
+        if self.ensemble is None or self.trainer is None or not self.config.reward.normalise_rewards:
             return
-        self.ensemble.normalise_rewards_over(self.ensemble.member_rewards(*self._draw_steps(NORMALISATION_STEPS)))
+        recent = self.ensemble.member_rewards(*self._draw_steps(NORMALISATION_STEPS))
+        steps = self.trainer.comparisons.steps(COMPARED_STEPS)
+        compared = self.ensemble.member_rewards(*steps) if len(steps[0]) else None
+        self.ensemble.normalise_rewards_over(recent, compared)
 
     def _draw_steps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Observations and actions of about `count` recent steps, the same number from each rollout."""

@@ -25,6 +25,7 @@ from prefrl.errors import UserError
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
+LEAST_DEVIATION = 0.25  # of recent rewards, beside that of the segments compared
 LEAKY_SLOPE = 0.01
 
 
@@ -185,10 +186,19 @@ class RewardEnsemble(nn.Module):
         self.observation_mean.copy_(torch.as_tensor(mean))
         self.observation_deviation.copy_(torch.as_tensor(np.where(deviation < 1e-6, 1.0, deviation)))
 
-    def normalise_rewards_over(self, member_rewards: Tensor) -> None:
-        """Set each member's output normalisation so that these raw rewards, (members, B), get mean 0, deviation 1."""
+    def normalise_rewards_over(self, member_rewards: Tensor, compared: Tensor | None = None) -> None:
+        """Set each member's output normalisation so that these raw rewards, (members, B), get mean 0, deviation 1.
+
+        Of a policy that has come to rest, as a pole that stands, they are all but the same, and what little they differ
+        by is the predictor's error; blown up to deviation 1, a step aside would then cost so much that PPO falls over.
+        So they count as no closer together than LEAST_DEVIATION of the deviation of `compared`, raw rewards of the
+        segments that were compared, (members, C).
+        """
+        deviation = member_rewards.std(dim=1)
+        if compared is not None:
+            deviation = torch.maximum(deviation, LEAST_DEVIATION * compared.std(dim=1))
         self.reward_mean.copy_(member_rewards.mean(dim=1))
-        self.reward_scale.copy_(member_rewards.std(dim=1).clamp_min(1e-6))
+        self.reward_scale.copy_(deviation.clamp_min(1e-6))
 
     def save(self, path: Path) -> None:
         """Write weights, statistics and shape to one safetensors file."""

@@ -164,6 +164,14 @@ def test_a_constant_reward_is_not_blown_up() -> None:
     np.testing.assert_array_equal(ensemble.combine(torch.full((3, 10), 5.0)), 0.0)
 
 
+def test_rewards_that_have_come_to_rest_count_as_a_quarter_apart_of_those_compared() -> None:
+    ensemble = make_ensemble(members=2)
+    apart = torch.linspace(-1, 1, 101).expand(2, -1)
+    ensemble.normalise_rewards_over(0.001 * apart, compared=torch.stack([apart[0], 0.0001 * apart[0]]))
+    own = apart[0].std()
+    np.testing.assert_allclose(ensemble.reward_scale, torch.stack([0.25 * own, 0.001 * own]), rtol=1e-5)
+
+
 def test_predictions_do_not_depend_on_the_batch_they_are_made_in() -> None:
     ensemble = make_ensemble()
     observations, actions = make_inputs(3, 5)
