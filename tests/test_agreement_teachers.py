@@ -13,10 +13,10 @@ from surveys import labeller_of, make_pairs, make_segments, survey_of
 
 from prefrl.agreement import FittedTeacher, Labeller, Survey, fit_teacher
 from prefrl.agreement.labellers import EQUAL, LEFT, RIGHT, SKIP
-from prefrl.agreement.scores import ShownSegments
+from prefrl.agreement.scores import ShownSegments, running_scale
 from prefrl.agreement.shares import agreement
 from prefrl.agreement.words import PARAMETERS
-from prefrl.oracles.synthetic import Teacher, discounted_return
+from prefrl.oracles.synthetic import Teacher, discounted_return, spread
 from prefrl.queries import Query
 
 MIXED = Teacher(rationality=3.0, discount=0.9, error_rate=0.1, skip_below=-0.5, equal_within=0.2)
@@ -75,6 +75,15 @@ def test_perceived_scores_are_in_deviations_of_the_latest_ones_longer_queries_in
         expected += [(values[0] - values[1]) / np.std(latest)] if len(query) == 2 else []
     np.testing.assert_allclose(shown.discounted_differences(0.9), expected, rtol=1e-9)
     assert len(shown.pairs) == len(expected) == sizes.count(2)
+
+
+def test_the_scale_is_the_oracles_own_where_the_policy_came_to_rest() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(-20, 5, 300), 15 + rng.normal(0, 1e-4, 300)])
+    ends = np.arange(2, 601, 2)
+    spreads = running_scale(values, ends)[1]
+    np.testing.assert_allclose(spreads, [spread(values[:end]) for end in ends], rtol=1e-9)
+    assert spreads[-1] == pytest.approx(0.05 * values.std())
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,13 @@ def test_an_exact_tie_is_equal_and_not_right() -> None:
     assert choices(SyntheticOracle(seed=0), query_worth(1, 1)) == ["equal"]
 
 
+def test_of_a_policy_at_rest_hardly_visible_differences_stay_equal() -> None:
+    oracle = SyntheticOracle(teacher=Teacher(equal_within=0.01), seed=0)
+    assert set(choices(oracle, *[query_worth(-20, 15)] * 50)) == {"right"}
+    assert set(choices(oracle, *[query_worth(15, 14.999)] * 200)) == {"equal"}
+    assert set(choices(oracle, *[query_worth(15, 14.9)] * 10)) == {"left"}
+
+
 def test_three_segments_are_ranked() -> None:
     queries = [query_worth(1, 3, 2), query_worth(1, 3, 1), query_worth(2, 2, 5), query_worth(0, 0, 0)]
     assert choices(SyntheticOracle(seed=0), *queries) == ["1>2>0", "1>0=2", "2>0=1", "0=1=2"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prefrl.oracles.synthetic import RECENT_SEGMENTS
+from prefrl.oracles.synthetic import LEAST_SPREAD, RECENT_SEGMENTS
 from prefrl.segments import Segment
 
 SMALLEST_SPREAD = 1e-12  # as of SyntheticOracle: no division by zero where all scores are alike
@@ -83,7 +83,8 @@ class ShownSegments:
 def running_scale(
     values: NDArray[np.float64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of the latest 200 scores when each query was asked, its own included.
+    """Mean of the latest 200 scores, and what the oracle takes for their deviation (`oracles.synthetic.spread`), when
+    each query was asked, its own included.
 
     Args:
         values: (S,), scores of all segments in the order in which they were shown.
@@ -97,7 +98,11 @@ def running_scale(
     counts = np.minimum(ends, RECENT_SEGMENTS)
     means = windows.sum(axis=1) / counts
     shown = np.arange(RECENT_SEGMENTS) >= RECENT_SEGMENTS - counts[:, None]
-    return means, np.sqrt((np.square(windows - means[:, None]) * shown).sum(axis=1) / counts)
+    latest = np.sqrt((np.square(windows - means[:, None]) * shown).sum(axis=1) / counts)
+    centred = values - values.mean()  # else large scores that hardly differ would cancel each other out
+    sums, squares = np.cumsum(centred)[ends - 1], np.cumsum(centred**2)[ends - 1]
+    of_all = np.sqrt(np.maximum(squares / ends - (sums / ends) ** 2, 0.0))
+    return means, np.maximum(latest, LEAST_SPREAD * of_all)
 
 
 def _backwards(segments: Sequence[Segment]) -> NDArray[np.float64]:

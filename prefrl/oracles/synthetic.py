@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefrl.errors import UserError
 from prefrl.preferences import SKIPPED, Answer, Ranking
@@ -20,6 +20,16 @@ from prefrl.queries import Query
 from prefrl.segments import Segment
 
 RECENT_SEGMENTS = 200  # whose scores say what is a large difference by now
+LEAST_SPREAD = 0.05  # of their scores, beside that of all
+
+
+def spread(scores: Sequence[float] | NDArray[np.float64]) -> float:
+    """The deviation by which differences are measured, from the scores of all segments shown so far, the latest last.
+
+    It is that of the latest ones, but no less than a twentieth of that of all: a policy that has come to rest, as a
+    pole that stands, shows one clip again and again, and nobody would tell apart what differs in the fifth digit.
+    """
+    return max(float(np.std(scores[-RECENT_SEGMENTS:])), LEAST_SPREAD * float(np.std(scores)))
 
 
 def true_return(segment: Segment) -> float:
@@ -31,8 +41,8 @@ def true_return(segment: Segment) -> float:
 class Teacher:
     """How an oracle errs. By default never; the five teachers of B-Pref (Lee et al., 2021, algorithm 1), and mixtures.
 
-    What depends on the size of scores is in deviations: of the scores of the latest segments that were shown. So one
-    teacher suits tasks of any reward scale, and keeps its character while the policy gets better. B-Pref's own
+    What depends on the size of scores is in deviations of the scores of the latest segments that were shown (`spread`).
+    So one teacher suits tasks of any reward scale, and keeps its character while the policy gets better. B-Pref's own
     thresholds follow the policy's mean return instead, and its β is in units of reward.
     """
 
@@ -97,8 +107,8 @@ class SyntheticOracle:
                 "use --oracle.score reward"
             )
         self.score, self.teacher, self.seed, self.labeller = score, teacher, seed, labeller
-        self._scores: deque[float] = deque(maxlen=RECENT_SEGMENTS)
-        self._perceived: deque[float] = deque(maxlen=RECENT_SEGMENTS)
+        self._scores: list[float] = []
+        self._perceived: list[float] = []
         self._answers: list[Answer] = []
 
     def submit(self, queries: Sequence[Query]) -> None:
@@ -142,18 +152,20 @@ class SyntheticOracle:
         return Answer(query.id, self._rank(query, scores, perceived), self.labeller, shown_at, time.time())
 
     def _rank(self, query: Query, scores: Sequence[float], perceived: Sequence[float]) -> Ranking:
-        teacher, spread = self.teacher, float(np.std(self._scores))
+        teacher, deviation = self.teacher, spread(self._scores)
         rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
-        if teacher.skip_below is not None and max(scores) < np.mean(self._scores) + teacher.skip_below * spread:
-            return SKIPPED
-        ranking = rank(scores, teacher.equal_within * spread)
+        if teacher.skip_below is not None:
+            mean = np.mean(self._scores[-RECENT_SEGMENTS:])
+            if max(scores) < mean + teacher.skip_below * deviation:
+                return SKIPPED
+        ranking = rank(scores, teacher.equal_within * deviation)
         if len(ranking) == 1:
             return ranking
         if rng.random() < teacher.error_rate:
             return tuple((int(position),) for position in rng.permutation(len(scores)))
         if teacher.rationality is not None:
             # With Gumbel noise the order is a draw from the Plackett-Luce model; of two, from Bradley-Terry's.
-            utilities = teacher.rationality * np.array(perceived) / max(float(np.std(self._perceived)), 1e-12)
+            utilities = teacher.rationality * np.array(perceived) / max(spread(self._perceived), 1e-12)
             return rank((utilities + rng.gumbel(size=len(scores))).tolist())
         return rank(perceived) if teacher.discount < 1 else ranking
 
