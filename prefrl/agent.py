@@ -90,6 +90,8 @@ class PPOOptions:
             raise UserError(f"gamma {self.gamma} or gae-lambda {self.gae_lambda} is outside [0, 1]")
         if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or (self.final_learning_rate or 0) < 0:
             raise UserError("PPO's learning rate, clip range and gradient norm must be above 0")
+        if min(self.entropy_bonus, self.final_entropy_bonus or 0.0) < 0:
+            raise UserError("PPO's entropy bonus must be 0 or more, at the start and at the end")
         if self.target_kl is not None and not 0 < self.target_kl < math.inf:
             raise UserError(f"PPO's target KL {self.target_kl} is not a number above 0; leave it out for none")
         if self.num_envs * self.num_steps < self.batch_size:

@@ -360,6 +360,8 @@ def test_actions_are_within_the_space() -> None:
         ({"batch_size": 1}, "PPO batch of 1"),
         ({"num_envs": 8, "num_steps": 8, "batch_size": 65}, "PPO batch of 65 exceeds the 64 steps"),
         ({"gamma": 1.01}, r"gamma 1\.01"),
+        ({"entropy_bonus": -0.01}, "entropy bonus"),
+        ({"final_entropy_bonus": -0.01}, "entropy bonus"),
         ({"gae_lambda": -0.1}, r"gae-lambda -0\.1"),
         ({"hidden": ()}, "hidden"),
         ({"learning_rate": 0.0}, "learning rate"),

@@ -99,7 +99,8 @@ def running_scale(
     means = windows.sum(axis=1) / counts
     shown = np.arange(RECENT_SEGMENTS) >= RECENT_SEGMENTS - counts[:, None]
     latest = np.sqrt((np.square(windows - means[:, None]) * shown).sum(axis=1) / counts)
-    centred = values - values.mean()  # else large scores that hardly differ would cancel each other out
+    # Else the squares of large scores that hardly differ would cancel each other out.
+    centred = values - (values.mean() if len(values) else 0.0)
     sums, squares = np.cumsum(centred)[ends - 1], np.cumsum(centred**2)[ends - 1]
     of_all = np.sqrt(np.maximum(squares / ends - (sums / ends) ** 2, 0.0))
     return means, np.maximum(latest, LEAST_SPREAD * of_all)
