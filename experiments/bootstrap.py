@@ -22,7 +22,6 @@ SWEEP = Sweep(
         "1400, folds, 4 to 16 steps": {"labels": 1400, **FOLDS, "reward.gradient_steps": None},
         "700, folds, 4 to 16 steps": {"labels": 700, **FOLDS, "reward.gradient_steps": None},
         "350, folds, 4 to 16 steps": {"labels": 350, **FOLDS, "reward.gradient_steps": None},
-        "700, the same, KL 0.05": {"labels": 700, **FOLDS, "reward.gradient_steps": None, "ppo.target_kl": 0.05},
         "700, folds, 8 steps": {"labels": 700, **FOLDS, "reward.gradient_steps": 8},
         "700, folds": {"labels": 700, **FOLDS},
         "1400, bootstrap": {"labels": 1400, "reward.bootstrap": True},
