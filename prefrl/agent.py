@@ -90,8 +90,9 @@ class PPOOptions:
             raise UserError(f"gamma {self.gamma} or gae-lambda {self.gae_lambda} is outside [0, 1]")
         if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or (self.final_learning_rate or 0) < 0:
             raise UserError("PPO's learning rate, clip range and gradient norm must be above 0")
-        if min(self.entropy_bonus, self.final_entropy_bonus or 0.0) < 0:
-            raise UserError("PPO's entropy bonus must be 0 or more, at the start and at the end")
+        for bonus in (self.entropy_bonus, self.final_entropy_bonus or 0.0):
+            if not 0 <= bonus < math.inf:
+                raise UserError(f"PPO's entropy bonus of {bonus} is not a number of 0 or more")
         if self.target_kl is not None and not 0 < self.target_kl < math.inf:
             raise UserError(f"PPO's target KL {self.target_kl} is not a number above 0; leave it out for none")
         if self.num_envs * self.num_steps < self.batch_size:
@@ -102,9 +103,9 @@ class PPOOptions:
 
 
 def _linear(first: float, last: float | None) -> Callable[[float], float]:
-    """Of the share of the run that remains; constant without a last value."""
+    """Of the share of the run that remains; below 0 in an iteration that ends after it."""
     end = first if last is None else last
-    return lambda remaining: end + (first - end) * remaining
+    return lambda remaining: end + (first - end) * max(remaining, 0.0)
 
 
 class SB3VecEnv(VecEnv):
@@ -206,7 +207,7 @@ class Agent:
     Args:
         env: same-step autoreset; its reward is what the policy is trained on.
         options: PPO's settings.
-        total_steps: environment steps of the whole run, for the learning rate's schedule.
+        total_steps: environment steps of the whole run, for the schedules of learning rate and entropy bonus.
         seed: of the policy's weights, its action noise and the environments.
 
     Attributes:

@@ -187,7 +187,7 @@ class RewardEnsemble(nn.Module):
         self.observation_deviation.copy_(torch.as_tensor(np.where(deviation < 1e-6, 1.0, deviation)))
 
     def normalise_rewards_over(self, member_rewards: Tensor, compared: Tensor | None = None) -> None:
-        """Set each member's output normalisation so that these raw rewards, (members, B), get mean 0, deviation 1.
+        """Normalise each member's output so that these raw rewards, (members, B), get mean 0 and deviation 1 at most.
 
         Of a policy that has come to rest, as a pole that stands, they are all but the same, and what little they differ
         by is the predictor's error; blown up to deviation 1, a step aside would then cost so much that PPO falls over.

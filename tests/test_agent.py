@@ -292,6 +292,9 @@ def test_step_count_and_schedules_run_on_through_all_iterations() -> None:
     assert steps == [128, 256, 384, 512]
     np.testing.assert_allclose(rates, [8e-4, 6e-4, 4e-4, 2e-4])
     np.testing.assert_allclose(bonuses, [8e-3, 6e-3, 4e-3, 2e-3])
+    agent.collect()
+    agent.learn()
+    assert agent._ppo.ent_coef == 2e-3, "an iteration that ends after the run has the last one's"
 
 
 def test_an_entropy_bonus_keeps_more_action_noise() -> None:
@@ -361,7 +364,7 @@ def test_actions_are_within_the_space() -> None:
         ({"num_envs": 8, "num_steps": 8, "batch_size": 65}, "PPO batch of 65 exceeds the 64 steps"),
         ({"gamma": 1.01}, r"gamma 1\.01"),
         ({"entropy_bonus": -0.01}, "entropy bonus"),
-        ({"final_entropy_bonus": -0.01}, "entropy bonus"),
+        ({"final_entropy_bonus": float("nan")}, "entropy bonus of nan"),
         ({"gae_lambda": -0.1}, r"gae-lambda -0\.1"),
         ({"hidden": ()}, "hidden"),
         ({"learning_rate": 0.0}, "learning rate"),

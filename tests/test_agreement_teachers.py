@@ -81,9 +81,10 @@ def test_the_scale_is_the_oracles_own_where_the_policy_came_to_rest() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(-20, 5, 300), 15 + rng.normal(0, 1e-4, 300)])
     ends = np.arange(2, 601, 2)
-    spreads = running_scale(values, ends)[1]
+    _, latest, spreads = running_scale(values, ends)
     np.testing.assert_allclose(spreads, [spread(values[:end]) for end in ends], rtol=1e-9)
     assert spreads[-1] == pytest.approx(0.05 * values.std())
+    assert latest[-1] == pytest.approx(values[-200:].std())
 
 
 @pytest.mark.parametrize(

@@ -403,6 +403,21 @@ def test_predicted_rewards_have_mean_0_and_a_steady_deviation(make_loop: MakeLoo
         assert 0.3 < report.metrics["reward/std"] < 2
 
 
+def test_the_reward_of_a_policy_at_rest_is_not_blown_up(make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = make_loop("hopper", 8, queries__segment_steps=10, labels=40)
+    finish(loop)
+    draw = loop._draw_steps
+
+    def at_rest(count: int) -> tuple[np.ndarray, np.ndarray]:
+        observations, actions = draw(count)
+        return observations[:1] + 1e-4 * observations, actions[:1] + 1e-4 * actions
+
+    monkeypatch.setattr(loop, "_draw_steps", at_rest)
+    loop._normalise_rewards()
+    assert loop.ensemble is not None
+    assert loop.ensemble.predict(*at_rest(500)).std() < 0.1
+
+
 def test_feedback_needs_a_store() -> None:
     with pytest.raises(ValueError, match="PreferenceStore"):
         PreferenceLoop(make_config("probes/Action-v0", 4))

@@ -255,6 +255,21 @@ def test_a_teacher_that_was_interrupted_goes_on_as_it_was() -> None:
     assert choices(resumed, *queries[300:]) == whole[300:]
 
 
+def test_a_teacher_that_was_interrupted_remembers_more_than_the_latest_segments() -> None:
+    queries = [*[query_worth(-20, 15)] * 50, *[query_worth(15, 14.999)] * 200]
+    resumed = teacher(equal_within=0.01)
+    resumed.recall(queries[:-10])
+    assert choices(resumed, *queries[-10:]) == ["equal"] * 10
+
+
+def test_of_a_policy_at_rest_no_more_is_skipped_than_before() -> None:
+    rng = np.random.default_rng(0)
+    moving, resting = rng.normal(-20, 5, (200, 2)), 15 + rng.normal(0, 1e-3, (400, 2))
+    given = choices(teacher(skip_below=0.5), *[query_worth(*scores) for scores in (*moving, *resting)])
+    assert abs(given[:200].count("skip") - given[-200:].count("skip")) < 30
+    assert given[-200:].count("skip") > 50
+
+
 def test_the_same_seed_gives_the_same_answers_and_another_seed_others() -> None:
     queries = spread_out()
     first, again, other = (choices(teacher(seed, **MIXED), *queries) for seed in (0, 0, 1))

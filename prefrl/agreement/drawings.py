@@ -28,7 +28,8 @@ def agreement_figures(results: Results, draw: Drawer) -> list[Drawing]:
     caption = (
         "Share of left and right answers that prefer the segment with the higher score, in bins of equally many "
         "answers; bars are Wilson's 95 % intervals. Equal, can't tell, skip, exact ties and repeats are left out. "
-        "A deviation is that of the latest 200 segments' scores when the query was asked; guessing agrees in half."
+        "A deviation is that of the latest 200 segments' scores when the query was asked, at least a twentieth of that "
+        "of all; guessing agrees in half."
     )
     drawings = []
     for scores in results.survey.scores:

@@ -1,7 +1,8 @@
 """How far apart the two segments of each query are, in deviations, as SyntheticOracle measures it.
 
-A teacher counts differences in deviations of the scores of the latest 200 segments that were shown. Here the same is
-worked out from a store, in the order of its queries, for whoever answered them.
+A teacher counts differences in deviations of the scores of the latest 200 segments that were shown, or in a twentieth
+of the deviation of all scores where that is more. Here the same is worked out from a store, in the order of its
+queries, for whoever answered them.
 """
 
 from __future__ import annotations
@@ -63,35 +64,35 @@ class ShownSegments:
             name: of the score.
             values: (S,), one per segment, in the order of `segments`.
         """
-        means, spreads = running_scale(values, self._ends)
-        left, right, means, spreads = self._of_pairs(values, means, spreads)
-        return Scores(name, (left - right) / spreads, (np.maximum(left, right) - means) / spreads)
+        left, right, spreads, means, latest = self._of_pairs(values)
+        return Scores(name, (left - right) / spreads, (np.maximum(left, right) - means) / latest)
 
     def discounted_differences(self, discount: float) -> NDArray[np.float64]:
         """(Q,), left less right as a myopic teacher perceives them, in deviations of what it perceives."""
         values = self._rewards @ discount ** np.arange(self.longest, dtype=np.float64)
-        left, right, _, spreads = self._of_pairs(values, *running_scale(values, self._ends))
+        left, right, spreads, *_ = self._of_pairs(values)
         return (left - right) / spreads
 
-    def _of_pairs(
-        self, values: NDArray[np.float64], means: NDArray[np.float64], spreads: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], ...]:
-        ends, at = self._ends[self._pairs], self._pairs
-        return values[ends - 2], values[ends - 1], means[at], np.maximum(spreads[at], SMALLEST_SPREAD)
+    def _of_pairs(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Left and right scores, the oracle's deviation, and mean and deviation of the latest: (pairs,) each."""
+        means, latest, spreads = (scale[self._pairs] for scale in running_scale(values, self._ends))
+        spreads, latest = np.maximum(spreads, SMALLEST_SPREAD), np.maximum(latest, SMALLEST_SPREAD)
+        ends = self._ends[self._pairs]
+        return values[ends - 2], values[ends - 1], spreads, means, latest
 
 
 def running_scale(
     values: NDArray[np.float64], ends: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of the latest 200 scores, and what the oracle takes for their deviation (`oracles.synthetic.spread`), when
-    each query was asked, its own included.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of the latest 200 scores, and the deviation by which the oracle measures differences
+    (`oracles.synthetic.spread`), when each query was asked, its own included.
 
     Args:
         values: (S,), scores of all segments in the order in which they were shown.
         ends: (Q,), how many of them had been shown after each query.
 
     Returns:
-        means and deviations, (Q,) each.
+        means, deviations and the oracle's deviations, (Q,) each.
     """
     padded = np.concatenate([np.zeros(RECENT_SEGMENTS), values])
     windows = np.lib.stride_tricks.sliding_window_view(padded, RECENT_SEGMENTS)[ends]
@@ -100,10 +101,10 @@ def running_scale(
     shown = np.arange(RECENT_SEGMENTS) >= RECENT_SEGMENTS - counts[:, None]
     latest = np.sqrt((np.square(windows - means[:, None]) * shown).sum(axis=1) / counts)
     # Else the squares of large scores that hardly differ would cancel each other out.
-    centred = values - (values.mean() if len(values) else 0.0)
+    centred = values - values[:1].sum()
     sums, squares = np.cumsum(centred)[ends - 1], np.cumsum(centred**2)[ends - 1]
     of_all = np.sqrt(np.maximum(squares / ends - (sums / ends) ** 2, 0.0))
-    return means, np.maximum(latest, LEAST_SPREAD * of_all)
+    return means, latest, np.maximum(latest, LEAST_SPREAD * of_all)
 
 
 def _backwards(segments: Sequence[Segment]) -> NDArray[np.float64]:

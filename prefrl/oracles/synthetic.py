@@ -55,7 +55,8 @@ class Teacher:
     """chance that a preference is uniformly random (the paper's section 2.2.3 assumes 0.1 of people); B-Pref's ε of
     flipped ones is half of it"""
     skip_below: float | None = None
-    """the best segment's score, in deviations from the mean, below which a query is skipped; none by default"""
+    """the best segment's score, in deviations from the mean of the latest ones, below which a query is skipped; none by
+    default"""
     equal_within: float = 0.0
     """difference of scores, in deviations, up to which segments are called equal; an exact tie always is"""
 
@@ -155,8 +156,8 @@ class SyntheticOracle:
         teacher, deviation = self.teacher, spread(self._scores)
         rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
         if teacher.skip_below is not None:
-            mean = np.mean(self._scores[-RECENT_SEGMENTS:])
-            if max(scores) < mean + teacher.skip_below * deviation:
+            latest = self._scores[-RECENT_SEGMENTS:]
+            if max(scores) < np.mean(latest) + teacher.skip_below * np.std(latest):
                 return SKIPPED
         ranking = rank(scores, teacher.equal_within * deviation)
         if len(ranking) == 1:

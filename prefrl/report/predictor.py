@@ -69,7 +69,8 @@ def _figures(run: Run, draw: Drawer) -> list[Drawing]:
         drawings.append(draw("True and predicted return", plots.return_comparison(metrics, marked), caption))
     if measured(metrics, "reward/mean", "reward/std", "reward/correlation"):
         caption = (
-            "On the steps of each iteration's rollouts. The spread should stay steady; the correlation should not sink."
+            "On the steps of each iteration's rollouts. The spread should stay steady, or shrink where the policy has "
+            "come to rest; the correlation should not sink while it moves."
         )
         drawings.append(draw("Predicted reward", plots.reward_diagnostics(metrics), caption))
     if measured(metrics, "reward/spread_ratio", "held_out/calibration_error"):
