@@ -5,9 +5,8 @@
 
 With the bootstrap each of the seven predictors learns from 1 - 1/e of the answers, and holds out the others. In folds
 each answer is held out by one predictor, so that each learns from six sevenths; in as many gradient steps, 2 per
-iteration, each answer is then drawn half as often, so more are tried as well: 8, and as many as takes the same time
-on every task, 4 on segments of 60 steps and 16 on such of 15. The runs with the bootstrap and on the true reward are
-those of figure2.py, and are not run again.
+iteration, each answer is then drawn half as often, so 8 are tried as well. The runs with the bootstrap and on the true
+reward are those of figure2.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
@@ -15,13 +14,10 @@ from prefrl.sweep import Sweep
 
 FOLDS = {"reward.bootstrap": False}
 SWEEP = Sweep(
-    title="Each predictor on a draw of the answers or on all but its fold, fitted in few or more gradient steps",
+    title="Each predictor on a draw of the answers or on all but its fold, fitted with 2 or 8 gradient steps",
     tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
     conditions={
         TRUE_REWARD: {"feedback": "none"},
-        "1400, folds, 4 to 16 steps": {"labels": 1400, **FOLDS, "reward.gradient_steps": None},
-        "700, folds, 4 to 16 steps": {"labels": 700, **FOLDS, "reward.gradient_steps": None},
-        "350, folds, 4 to 16 steps": {"labels": 350, **FOLDS, "reward.gradient_steps": None},
         "700, folds, 8 steps": {"labels": 700, **FOLDS, "reward.gradient_steps": 8},
         "700, folds": {"labels": 700, **FOLDS},
         "1400, bootstrap": {"labels": 1400, "reward.bootstrap": True},
