@@ -71,7 +71,8 @@ class RewardEnsemble(nn.Module):
     """r̂(o, a): members with the same architecture, computed together as stacked weights.
 
     Observations are normalised inside by statistics of everything seen; each member's output is normalised by itself
-    over recent data to mean 0 and deviation `reward_deviation`, and the members are then averaged.
+    over recent data to mean 0 and deviation `reward_deviation`, or less where the policy has come to rest
+    (`normalise_rewards_over`), and the members are then averaged.
 
     Args:
         observation_dim, action_dim: lengths of one observation and one (encoded) action.
@@ -156,7 +157,7 @@ class RewardEnsemble(nn.Module):
         return self(self.inputs(o, a).flatten(0, -2)).reshape(self.members, *o.shape[:-1])
 
     def normalise(self, member_rewards: Tensor) -> Tensor:
-        """Each member's raw rewards, (members, ...), to mean 0 and deviation 1 over recent data."""
+        """Each member's raw rewards, (members, ...), to mean 0 and deviation 1 at most over recent data."""
         shape = (-1,) + (1,) * (member_rewards.ndim - 1)
         return (member_rewards - self.reward_mean.view(shape)) / self.reward_scale.view(shape)
 
