@@ -16,7 +16,7 @@ from prefrl.agreement.labellers import EQUAL, LEFT, RIGHT, SKIP
 from prefrl.agreement.scores import ShownSegments, running_scale
 from prefrl.agreement.shares import agreement
 from prefrl.agreement.words import PARAMETERS
-from prefrl.oracles.synthetic import Teacher, discounted_return, spread
+from prefrl.oracles.synthetic import ShownScores, Teacher, discounted_return
 from prefrl.queries import Query
 
 MIXED = Teacher(rationality=3.0, discount=0.9, error_rate=0.1, skip_below=-0.5, equal_within=0.2)
@@ -82,7 +82,7 @@ def test_the_scale_is_the_oracles_own_where_the_policy_came_to_rest() -> None:
     values = np.concatenate([rng.normal(-20, 5, 300), 15 + rng.normal(0, 1e-4, 300)])
     ends = np.arange(2, 601, 2)
     _, latest, spreads = running_scale(values, ends)
-    np.testing.assert_allclose(spreads, [spread(values[:end]) for end in ends], rtol=1e-9)
+    np.testing.assert_allclose(spreads, [ShownScores(values[:end]).spread() for end in ends], rtol=1e-9)
     assert spreads[-1] == pytest.approx(0.05 * values.std())
     assert latest[-1] == pytest.approx(values[-200:].std())
 

@@ -85,7 +85,7 @@ def running_scale(
     values: NDArray[np.float64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation of the latest 200 scores, and the deviation by which the oracle measures differences
-    (`oracles.synthetic.spread`), when each query was asked, its own included.
+    (`oracles.synthetic.ShownScores`), when each query was asked, its own included.
 
     Args:
         values: (S,), scores of all segments in the order in which they were shown.

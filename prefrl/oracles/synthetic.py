@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prefrl.errors import UserError
 from prefrl.preferences import SKIPPED, Answer, Ranking
@@ -23,13 +23,35 @@ RECENT_SEGMENTS = 200  # whose scores say what is a large difference by now
 LEAST_SPREAD = 0.05  # of their scores, beside that of all
 
 
-def spread(scores: Sequence[float] | NDArray[np.float64]) -> float:
-    """The deviation by which differences are measured, from the scores of all segments shown so far, the latest last.
+class ShownScores:
+    """Scores of all segments shown so far, and how large a difference between two of them is."""
 
-    It is that of the latest ones, but no less than a twentieth of that of all: a policy that has come to rest, as a
-    pole that stands, shows one clip again and again, and nobody would tell apart what differs in the fifth digit.
-    """
-    return max(float(np.std(scores[-RECENT_SEGMENTS:])), LEAST_SPREAD * float(np.std(scores)))
+    def __init__(self, scores: Iterable[float] = ()) -> None:
+        self._latest: deque[float] = deque(maxlen=RECENT_SEGMENTS)
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self.extend(scores)
+
+    def extend(self, scores: Iterable[float]) -> None:
+        """Note the scores of segments that are shown now."""
+        for score in scores:
+            self._latest.append(score)
+            # Welford's way: a hundred thousand scores are not gone through again for every answer.
+            self._count += 1
+            before = score - self._mean
+            self._mean += before / self._count
+            self._squares += before * (score - self._mean)
+
+    def latest(self) -> tuple[float, float]:
+        """Mean and deviation of the latest 200."""
+        return float(np.mean(self._latest)), float(np.std(self._latest))
+
+    def spread(self) -> float:
+        """The deviation by which differences are measured.
+
+        It is that of the latest ones, but no less than a twentieth of that of all: a policy that has come to rest, as
+        a pole that stands, shows one clip again and again, and nobody would tell apart what differs in the fifth digit.
+        """
+        return max(self.latest()[1], LEAST_SPREAD * math.sqrt(self._squares / self._count))
 
 
 def true_return(segment: Segment) -> float:
@@ -41,9 +63,9 @@ def true_return(segment: Segment) -> float:
 class Teacher:
     """How an oracle errs. By default never; the five teachers of B-Pref (Lee et al., 2021, algorithm 1), and mixtures.
 
-    What depends on the size of scores is in deviations of the scores of the latest segments that were shown (`spread`).
-    So one teacher suits tasks of any reward scale, and keeps its character while the policy gets better. B-Pref's own
-    thresholds follow the policy's mean return instead, and its β is in units of reward.
+    What depends on the size of scores is in deviations of the scores of the latest segments that were shown
+    (`ShownScores.spread`). So one teacher suits tasks of any reward scale, and keeps its character while the policy
+    gets better. B-Pref's own thresholds follow the policy's mean return instead, and its β is in units of reward.
     """
 
     rationality: float | None = None
@@ -108,8 +130,7 @@ class SyntheticOracle:
                 "use --oracle.score reward"
             )
         self.score, self.teacher, self.seed, self.labeller = score, teacher, seed, labeller
-        self._scores: list[float] = []
-        self._perceived: list[float] = []
+        self._scores, self._perceived = ShownScores(), ShownScores()
         self._answers: list[Answer] = []
 
     def submit(self, queries: Sequence[Query]) -> None:
@@ -153,11 +174,11 @@ class SyntheticOracle:
         return Answer(query.id, self._rank(query, scores, perceived), self.labeller, shown_at, time.time())
 
     def _rank(self, query: Query, scores: Sequence[float], perceived: Sequence[float]) -> Ranking:
-        teacher, deviation = self.teacher, spread(self._scores)
+        teacher, deviation = self.teacher, self._scores.spread()
         rng = np.random.default_rng([self.seed, *map(_fingerprint, query.segments)])
         if teacher.skip_below is not None:
-            latest = self._scores[-RECENT_SEGMENTS:]
-            if max(scores) < np.mean(latest) + teacher.skip_below * np.std(latest):
+            mean, latest_deviation = self._scores.latest()
+            if max(scores) < mean + teacher.skip_below * latest_deviation:
                 return SKIPPED
         ranking = rank(scores, teacher.equal_within * deviation)
         if len(ranking) == 1:
@@ -166,7 +187,7 @@ class SyntheticOracle:
             return tuple((int(position),) for position in rng.permutation(len(scores)))
         if teacher.rationality is not None:
             # With Gumbel noise the order is a draw from the Plackett-Luce model; of two, from Bradley-Terry's.
-            utilities = teacher.rationality * np.array(perceived) / max(spread(self._perceived), 1e-12)
+            utilities = teacher.rationality * np.array(perceived) / max(self._perceived.spread(), 1e-12)
             return rank((utilities + rng.gumbel(size=len(scores))).tolist())
         return rank(perceived) if teacher.discount < 1 else ranking
 
