@@ -10,8 +10,9 @@ PIP_ARGS ?=
 SEED ?= 0
 STEPS ?=
 RUN ?= runs/backflip
-# Tests run one process more than there are cores, as many wait for a process of their own; four at most: each loads PyTorch.
-PYTEST_ARGS ?= --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist worksteal
+# Tests run two processes more than there are cores, as many wait for a process of their own; four at most: each loads
+# PyTorch.
+PYTEST_ARGS ?= --numprocesses $(shell expr $$(nproc) + 2) --maxprocesses 4 --dist worksteal
 
 BIN := .venv/bin
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)

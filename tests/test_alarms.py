@@ -10,7 +10,7 @@ import numpy as np
 import probes  # noqa: F401  registers its environments
 import pytest
 from numpy.typing import NDArray
-from test_loop import QUICK_PPO, make_config
+from test_loop import QUICK_PPO, WELL_FITTED, make_config
 from tiny_runs import tiny
 
 from prefrl.alarms import Alarm, reward_alarms
@@ -243,7 +243,7 @@ def test_what_lacks_a_column_or_rows_raises_none(missing: str) -> None:
 
 
 def metrics_of_a_run(tmp_path: Path, task: str, oracle: Any, seed: int) -> Metrics:
-    config = make_config(task, 30, labels=160, seed=seed, threads=1, reward__gradient_steps=5)
+    config = make_config(task, 30, labels=160, seed=seed, threads=1, **WELL_FITTED | {"reward__gradient_steps": 5})
     with PreferenceStore(tmp_path / f"{seed}.db") as store:
         loop = PreferenceLoop(config, store, oracle)
         reports = list(loop.iterations())

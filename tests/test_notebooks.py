@@ -19,9 +19,9 @@ from prefrl.sweep import read_results
 QUICK: dict[str, dict[str, Any]] = {
     "1_segment_to_clip": {"ENVIRONMENTS": 4, "STEPS": 200, "FRAMES": 2},
     "2_reward_model": {"ROBOTS": 8, "QUERIES": 200, "TRAINED_ON": 100, "GRADIENT_STEPS": 100},
-    "3_loop_by_hand": {"STEPS": 20_000, "LABELS": 40},
+    "3_loop_by_hand": {"STEPS": 20_000, "LABELS": 40, "FIRST_FIT": 10},
     "4_reading_a_sweep": {"FOLDER": "../experiments/results/figure2", "TASK": "pendulum"},
-    "5_people_against_oracles": {"STEPS": 12_000, "LABELS": 80},
+    "5_people_against_oracles": {"STEPS": 12_000, "LABELS": 80, "FIRST_FIT": 10},
 }
 FIGURE_2 = FOLDER.parent / "experiments/results/figure2"
 LACKS = len(read_results(FIGURE_2).missing) if FIGURE_2.exists() else "all"

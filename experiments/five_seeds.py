@@ -1,0 +1,26 @@
+"""Figure 2 (figure2.py) with five seeds in place of three: how much of it is luck.
+
+    prefrl sweep five_seeds
+    prefrl report experiments/results/five_seeds
+
+The runs of the first three seeds are those of figure2.py, and are not run again.
+"""
+
+from prefrl.paper import FIGURE_2, TRUE_REWARD
+from prefrl.sweep import Sweep
+
+SWEEP = Sweep(
+    title="Figure 2 with five seeds",
+    tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
+    conditions={
+        TRUE_REWARD: {"feedback": "none"},
+        "1400 answers": {"labels": 1400},
+        "700 answers": {"labels": 700},
+        "350 answers": {"labels": 350},
+    },
+    seeds=(0, 1, 2, 3, 4),
+    options={"steps": 2_000_000, "video": False},
+    baseline=TRUE_REWARD,
+    drawings=("learning", "profiles"),
+    paper=FIGURE_2,
+)
