@@ -14,6 +14,9 @@ RUN ?= runs/backflip
 # PyTorch.
 PYTEST_ARGS ?= --numprocesses $(shell expr $$(nproc) + 2) --maxprocesses 4 --dist worksteal
 
+# pip and apt-get, and later the tests and mypy, work side by side.
+MAKEFLAGS += --jobs=2
+
 BIN := .venv/bin
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
@@ -55,11 +58,11 @@ lint: setup ## check style and types
 	@touch $@
 
 # Without PostgreSQL the tests of a store by URL are skipped, each run with a line that says so.
-.venv/.postgresql: .venv/.installed
+.venv/.postgresql: | .venv/bin/python
 	@if $(BIN)/python scripts/postgresql.py; then touch $@; fi
 
 # Without Chromium the tests of the labelling page are skipped, each run with a line that says so.
-.venv/.chromium: .venv/.installed
+.venv/.chromium: | .venv/bin/python
 	@if $(BIN)/python scripts/chromium.py; then touch $@; fi
 
 # Without rendering there are no videos, but everything else works: no reason to fail. Asked again at the next make.

@@ -1,10 +1,15 @@
 """Install what a package manager has, or say the one line to type."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
+
+TURN = Path(tempfile.gettempdir()) / "prefrl-apt.lock"
 
 
 def may_use_apt() -> bool:
@@ -15,17 +20,19 @@ def may_use_apt() -> bool:
 def install_with_apt(packages: list[str]) -> None:
     """Install packages; apt's own messages are shown if that fails."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        result = subprocess.run(
-            ["apt-get", "--quiet", *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if result.returncode:
-            print(result.stdout, file=sys.stderr)
+    with TURN.open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # make runs two jobs at once, and a second apt-get would give up
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            result = subprocess.run(
+                ["apt-get", "--quiet", *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            if result.returncode:
+                print(result.stdout, file=sys.stderr)
 
 
 def print_line_to_type(packages: Mapping[str, str], otherwise: str) -> None:
