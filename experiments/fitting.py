@@ -1,4 +1,4 @@
-"""Folds and more fitting, the same time on every task, beside the defaults: eight tasks, three seeds.
+"""Folds and more fitting, the same time on every task, beside the defaults: 700 answers, eight tasks, three seeds.
 
     prefrl sweep fitting
     prefrl report experiments/results/fitting
@@ -17,12 +17,8 @@ SWEEP = Sweep(
     tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
     conditions={
         TRUE_REWARD: {"feedback": "none"},
-        "1400, 4 to 16 steps": {"labels": 1400, **FITTED},
         "700, 4 to 16 steps": {"labels": 700, **FITTED},
-        "350, 4 to 16 steps": {"labels": 350, **FITTED},
-        "1400, default": {"labels": 1400},
         "700, default": {"labels": 700},
-        "350, default": {"labels": 350},
     },
     seeds=(0, 1, 2),
     options={"steps": 2_000_000, "video": False},
