@@ -128,7 +128,8 @@ def resume(
             log.warning("%s", line)
         if state.get("format") != CHECKPOINT_FORMAT:
             raise UserError(
-                f"{run_dir}/checkpoint is of another version of prefrl; resume it with that one (config.json names it)"
+                f"{run_dir}/checkpoint is of another version of prefrl; resume it with that one (config.json names it) "
+                "or move the folder away and begin anew"
             )
         reached = state["loop"]["agent"]["env_steps"]
         done = read_json(run_dir / "status.json").get("state") == "done"
