@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-TURN = Path(tempfile.gettempdir()) / "prefrl-apt.lock"
+TURN = Path(sys.prefix) / "apt.lock"
 
 
 def may_use_apt() -> bool:
