@@ -18,7 +18,7 @@ from prefrl.sweep import read_results
 # What the first cell sets, smaller: as little as still runs every line.
 QUICK: dict[str, dict[str, Any]] = {
     "1_segment_to_clip": {"ENVIRONMENTS": 4, "STEPS": 200, "FRAMES": 2},
-    "2_reward_model": {"ROBOTS": 8, "QUERIES": 200, "TRAINED_ON": 100, "GRADIENT_STEPS": 100},
+    "2_reward_model": {"ROBOTS": 8, "QUERIES": 200, "TRAINED_ON": 100, "GRADIENT_STEPS": 30},
     "3_loop_by_hand": {"STEPS": 20_000, "LABELS": 40, "FIRST_FIT": 10},
     "4_reading_a_sweep": {"FOLDER": "../experiments/results/figure2", "TASK": "pendulum"},
     "5_people_against_oracles": {"STEPS": 12_000, "LABELS": 80, "FIRST_FIT": 10},
