@@ -158,6 +158,35 @@ def test_aggregates_are_over_the_runs_of_all_tasks() -> None:
     assert math.isnan(scores.improvement(TRUE_REWARD).value)
 
 
+def test_the_papers_interquartile_mean_is_over_the_same_tasks() -> None:
+    sweep = small_sweep(seeds=(0,), tasks=("hopper", "swimmer", "cheetah", "ant"))
+    random = dict(zip(sweep.tasks, (500, 0, 0, -500), strict=True))
+    paper = {
+        "hopper": {TRUE_REWARD: 1500, "700 answers": 1200},  # 0.7
+        "swimmer": {TRUE_REWARD: 100, "700 answers": 40},  # 0.4: the worst, left out
+        "cheetah": {TRUE_REWARD: 1000, "700 answers": 1200},  # 1.2
+        "ant": {TRUE_REWARD: 500, "700 answers": 1500},  # 2: the best, left out
+    }
+    results = replace(swept(replace(sweep, paper=paper)), random_returns=random)
+    scores = SweepScores(results)
+    assert scores.paper_iqm("700 answers") == pytest.approx(0.95)
+    assert np.isnan([scores.paper_iqm(name) for name in (TRUE_REWARD, "350 answers")]).all()
+    table = aggregate_table(scores)
+    assert table["stacked"]
+    assert {row[0]: row[3].splitlines()[1:] for row in table["rows"]} == {
+        TRUE_REWARD: [],
+        "700 answers": ["paper 0.95"],
+        "350 answers": [],
+    }
+
+
+def test_the_papers_interquartile_mean_needs_all_tasks_that_are_scored() -> None:
+    paper = {"hopper": {TRUE_REWARD: 1500, "700 answers": 1300}}  # and nothing of reacher
+    scores = SweepScores(swept(replace(small_sweep(), paper=paper)))
+    assert math.isnan(scores.paper_iqm("700 answers"))
+    assert not aggregate_table(scores)["stacked"]
+
+
 def test_the_interval_of_a_score_holds_the_uncertainty_of_the_baseline() -> None:
     """Of seeds that are all equal, only the baseline's differ from resample to resample."""
     shares = {(task, name): [0.9, 0.9] for task in ("hopper",) for name in ("700 answers", "350 answers")}

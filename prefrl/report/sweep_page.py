@@ -5,6 +5,7 @@ Reads sweep.json and trials.jsonl and nothing else, so that what is committed ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,13 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
     sections = []
     if sweep.baseline is not None:
         table = tables.aggregate_table(scores)
-        sections.append({"title": "Over all tasks", "table": table, "about": _about_aggregates(f"“{sweep.baseline}”")})
+        about = _about_aggregates(f"“{sweep.baseline}”")
+        if any(math.isfinite(scores.paper_iqm(name)) for name in scores.conditions):
+            about.append(
+                "The paper's is the interquartile mean of its scores on the same tasks. Of each it tells the mean over "
+                "5 runs, and not the runs: the best and the worst quarter of the tasks are left out."
+            )
+        sections.append({"title": "Over all tasks", "table": table, "about": about})
     papers = any(sweep.paper.get(task) for task in sweep.tasks)
     about = [
         "Mean over seeds and its 95 % t interval; each seed's return is the mean over its final evaluation's episodes."

@@ -114,6 +114,16 @@ class SweepScores:
         span = paper.get(self.results.sweep.baseline or "", math.nan) - random
         return (paper.get(condition, math.nan) - random) / span if span > 0 else math.nan
 
+    def paper_iqm(self, condition: str) -> float:
+        """Interquartile mean of the paper's scores on the same tasks; NaN where it lacks one, and for the baseline.
+
+        Of each task the paper tells the mean over its runs alone, so this is over means where `iqm` is over runs.
+        """
+        if condition == self.results.sweep.baseline:
+            return math.nan  # 1 by definition
+        means = [np.array([self.paper_score(task, condition)]) for task in self.scored(condition)]
+        return float(interquartile_mean(means)) if means else math.nan
+
     def runs(self, condition: str) -> int:
         """Of the tasks that are scored."""
         return sum(len(self.returns(task, condition)) for task in self.scored(condition))

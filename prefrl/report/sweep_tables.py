@@ -20,7 +20,7 @@ Table = dict[str, Any]
 
 
 def aggregate_table(scores: SweepScores) -> Table:
-    """A row per condition: scores over its tasks, and on how many it does as well as the baseline."""
+    """A row per condition: scores over its tasks, beside the paper's, and on how many it equals the baseline."""
     baseline = scores.results.sweep.baseline
     tasks = len(scores.tasks)
     planned = len(scores.results.sweep.seeds) * tasks
@@ -33,7 +33,7 @@ def aggregate_table(scores: SweepScores) -> Table:
                 name,
                 f"{len(scores.scored(name))} of {tasks}",
                 f"{scores.runs(name)} of {planned}",
-                _score(scores.iqm(name)),
+                _score(scores.iqm(name)) + _paper(scores.paper_iqm(name)),
                 _score(scores.gap(name)),
                 _score(scores.improvement(name)),
                 "–" if itself else f"{reached.inside} of {reached.tasks}",
@@ -41,7 +41,8 @@ def aggregate_table(scores: SweepScores) -> Table:
             ]
         )
     titles = ("tasks", "runs", "interquartile mean", "optimality gap", f"chance to beat {baseline}")
-    return _table("condition", *titles, "inside or above", "above", rows=rows)
+    table = _table("condition", *titles, "inside or above", "above", rows=rows)
+    return table | {"stacked": any("\n" in cell for row in rows for cell in row)}
 
 
 def return_table(scores: SweepScores) -> Table:
@@ -60,9 +61,8 @@ def score_table(scores: SweepScores) -> Table:
     for task in scores.tasks:
         cells = []
         for name in scores.conditions:
-            ours, theirs = scores.score_of(task, scores.mean(task, name).value), scores.paper_score(task, name)
-            paper = "" if math.isnan(theirs) else f"\npaper {_rounded(theirs)}"
-            cells.append(f"{_rounded(ours)}{_standing(scores, task, name)}{paper}")
+            ours = scores.score_of(task, scores.mean(task, name).value)
+            cells.append(_rounded(ours) + _standing(scores, task, name) + _paper(scores.paper_score(task, name)))
         rows.append([task, *cells])
     return _table("task", *scores.conditions, rows=rows) | {"stacked": True}
 
@@ -163,6 +163,10 @@ def _score(estimate: Estimate) -> str:
         return "–"
     ends = "" if math.isnan(estimate.low) else f" ({_rounded(estimate.low)} to {_rounded(estimate.high)})"
     return f"{_rounded(estimate.value)}{ends}"
+
+
+def _paper(score: float) -> str:
+    return "" if math.isnan(score) else f"\npaper {_rounded(score)}"
 
 
 def _digits(*returns: float) -> int:
