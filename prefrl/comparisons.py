@@ -15,6 +15,7 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.preferences import Answer
 from prefrl.queries import Query
+from prefrl.segments import When
 
 LABEL_BUFFER = 3000  # the last labels that training sees (section A.2)
 FEWEST_FOLDS = 3  # so that no member holds out more than a third
@@ -27,7 +28,7 @@ class Comparisons:
     how often it is in each member's bootstrap sample.
 
     Attributes, the first `len(self)` rows of which are filled:
-        observations: (capacity, 2, T, obs_dim) float32.
+        observations: (capacity, 2, T, obs_dim) float32, before or after each action, as `observation` says.
         actions: (capacity, 2, T, action_dim) float32.
         mu: (capacity, 2) float32.
         true_returns: (capacity, 2) float32, for diagnostics and the "target" ablation.
@@ -41,8 +42,9 @@ class Comparisons:
         bootstrap: bool = True,
         hold_out: bool = True,
         capacity: int = LABEL_BUFFER,
+        observation: When = "before",
     ) -> None:
-        self.members, self.capacity = members, capacity
+        self.members, self.capacity, self.observation = members, capacity, observation
         self._rng, self._bootstrap, self._hold_out = rng, bootstrap, hold_out
         self._added = 0
         self._rows_of: dict[int | None, list[int]] = {}  # answer id -> the pairs it gave, counted from the first
@@ -93,7 +95,7 @@ class Comparisons:
 
     def _add(self, query: Query, i: int, j: int, mu: tuple[float, float], copies: NDArray[np.int64]) -> None:
         pair = (query.segments[i], query.segments[j])
-        observations = np.stack([s.observations for s in pair])
+        observations = np.stack([s.observed(self.observation) for s in pair])
         actions = np.stack([s.actions for s in pair])
         if not len(self):
             self.observations = torch.zeros(self.capacity, *observations.shape)

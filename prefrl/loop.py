@@ -43,7 +43,16 @@ log = logging.getLogger("prefrl")
 
 NORMALISATION_ROLLOUTS = 8  # recent iterations over which predicted rewards get mean 0 and deviation 1, or less at rest
 NORMALISATION_STEPS = 4096  # steps drawn from them each time
-ROLLOUT_FIELDS = ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel", "env_steps")
+ROLLOUT_FIELDS = (
+    "observations",
+    "next_observations",
+    "actions",
+    "rewards",
+    "episode_starts",
+    "qpos",
+    "qvel",
+    "env_steps",
+)
 REFERENCE_STEPS = 1024  # of the random policy, beside which the predicted return is told
 CALIBRATIONS = 25  # in a run: one over 900 pairs of 120 steps takes a tenth of an iteration
 FILMED = 40  # stretches per iteration that may be asked about, where only pictures show what happened
@@ -143,6 +152,7 @@ class PreferenceLoop:
                 reward.hidden,
                 reward.dropout,
                 seed=config.seed,
+                observation=reward.observation,
             )
             self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
             oracle = oracle or make_oracle(config, int(oracle_seed.generate_state(1)[0]))
@@ -396,7 +406,8 @@ class PreferenceLoop:
         rollouts = list(self._recent)[-NORMALISATION_ROLLOUTS:]
         size = rollouts[0].rewards.size
         chosen = self._sample_rng.integers(size, size=max(1, count // len(rollouts)))
-        observations = np.concatenate([r.observations.reshape(size, -1)[chosen] for r in rollouts])
+        observed = [r.observed(self.config.reward.observation) for r in rollouts]
+        observations = np.concatenate([each.reshape(size, -1)[chosen] for each in observed])
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
         return observations, actions
 

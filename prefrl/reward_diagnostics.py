@@ -40,7 +40,7 @@ def reward_metrics(
     """
     environments = rollout.rewards.shape[1]
     shown = np.s_[:, :: max(1, environments // DIAGNOSED_ENVIRONMENTS)]
-    raw = ensemble.member_rewards(rollout.observations[shown], rollout.actions[shown])
+    raw = ensemble.member_rewards(rollout.observed(ensemble.observation)[shown], rollout.actions[shown])
     predicted, true_rewards = ensemble.combine(raw).numpy(), rollout.rewards[shown]
     spread = _spread(ensemble, raw)
     fitted_spread = _spread(ensemble, ensemble.member_rewards(*compared)) if len(compared[0]) else float("nan")

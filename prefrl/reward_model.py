@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from prefrl.errors import UserError
 from prefrl.queries import Query
-from prefrl.segments import Segment
+from prefrl.segments import Segment, When
 
 LEAST_DEVIATION = 0.25  # of recent rewards, beside that of the segments compared
 LEAKY_SLOPE = 0.01
@@ -60,6 +60,7 @@ class _Shape(pydantic.BaseModel):
     hidden: tuple[pydantic.PositiveInt, ...]
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)]
     reward_deviation: pydantic.PositiveFloat
+    observation: When = "before"  # the only one that earlier versions knew
 
     def weights(self) -> list[list[int]]:
         """Shape of each layer's weights."""
@@ -82,6 +83,7 @@ class RewardEnsemble(nn.Module):
             that both segments of a pair are scored by one network.
         reward_deviation: of the normalised reward (1 on MuJoCo, section A).
         seed: of the initial weights.
+        observation: which one of a step it is given, before the action or after.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class RewardEnsemble(nn.Module):
         dropout: float = 0.0,
         reward_deviation: float = 1.0,
         seed: int = 0,
+        observation: When = "before",
     ) -> None:
         super().__init__()
+        self.observation: When = observation
         self.observation_dim, self.action_dim, self.members = observation_dim, action_dim, members
         self.hidden, self.dropout, self.reward_deviation = tuple(hidden), dropout, reward_deviation
         generator = torch.Generator().manual_seed(seed)
@@ -172,12 +176,13 @@ class RewardEnsemble(nn.Module):
 
     def predict_returns(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
         """The reward the agent is trained on, summed over each of N segments of one length: (N,)."""
-        observations = np.stack([segment.observations for segment in segments])
+        observations = np.stack([segment.observed(self.observation) for segment in segments])
         return self.predict(observations, np.stack([segment.actions for segment in segments])).sum(axis=-1)
 
     def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""
-        observations = np.stack([[s.observations for s in q.segments] for q in queries])  # (Q, k, T, obs_dim)
+        # (Q, k, T, obs_dim)
+        observations = np.stack([[s.observed(self.observation) for s in q.segments] for q in queries])
         actions = np.stack([[s.actions for s in q.segments] for q in queries])
         returns = self.member_rewards(observations, actions).sum(dim=-1)
         return torch.softmax(returns, dim=-1).numpy()
@@ -210,6 +215,7 @@ class RewardEnsemble(nn.Module):
             "hidden": self.hidden,
             "dropout": self.dropout,
             "reward_deviation": self.reward_deviation,
+            "observation": self.observation,
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # Through bytes: save_file makes the file readable by its owner only.

@@ -19,6 +19,7 @@ from prefrl.checkpoint import State, arrays_to_tensors, load_optimiser_state, op
 from prefrl.comparisons import LABEL_BUFFER, Comparisons
 from prefrl.errors import NumericalError, UserError
 from prefrl.reward_model import RewardEnsemble, preference_loss, preference_probability
+from prefrl.segments import When
 from prefrl.threads import one_torch_thread
 
 RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
@@ -65,6 +66,9 @@ class RewardOptions:
     """ℓ2 coefficient, at first or for good, on the sum of squared weights; 0 is the "no regularisation" ablation"""
     dropout: float = 0.0
     """share of hidden units dropped in training"""
+    observation: When = "before"
+    """which observation of a step the predictor is given: before its action, as in the paper, or after it, which says
+    more of what most environments pay for"""
     normalise_observations: bool = True
     """normalise observations inside the predictor"""
     normalise_rewards: bool = True
@@ -142,8 +146,15 @@ class RewardTrainer:
     def __init__(self, ensemble: RewardEnsemble, options: RewardOptions, rng: np.random.Generator) -> None:
         if ensemble.members != options.members:
             raise UserError(f"an ensemble of {ensemble.members} members, options for {options.members}; match them")
+        if ensemble.observation != options.observation:
+            raise UserError(
+                f"an ensemble that is given the observation {ensemble.observation} the action, options for the one "
+                f"{options.observation} it; match them"
+            )
         self.ensemble, self.options, self._rng = ensemble, options, rng
-        self.comparisons = Comparisons(options.members, rng, options.bootstrap, options.hold_out, options.label_buffer)
+        self.comparisons = Comparisons(
+            options.members, rng, options.bootstrap, options.hold_out, options.label_buffer, options.observation
+        )
         self.optimiser = torch.optim.Adam(ensemble.parameters(), lr=options.learning_rate, fused=True)
         self.l2 = np.full(options.members, options.l2)
         self._train_loss = np.full(options.members, np.nan)

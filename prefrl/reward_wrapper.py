@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prefrl.errors import NumericalError, UserError
 from prefrl.reward_model import RewardEnsemble
-from prefrl.rollouts import action_dim, encode_actions
+from prefrl.rollouts import action_dim, encode_actions, observations_after
 
 
 def _load(predictor: RewardEnsemble | Path | str, env: Any) -> RewardEnsemble:
@@ -57,11 +57,14 @@ class PredictedReward(gymnasium.Wrapper, RecordConstructorArgs):
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step the environment; the reward is r̂(observation before, action)."""
+        """Step the environment; the reward is r̂(observation, action), that before or after as the predictor wants."""
         encoded = encode_actions(self.action_space, np.asarray(action)[None])
-        predicted = self.predictor.predict(np.asarray(self._observation, dtype=np.float32)[None], encoded)
+        observed = np.array(self._observation, dtype=np.float32)  # a copy: the environment may write into its own
         self._observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._observation, float(predicted[0]), terminated, truncated, {**info, "true_reward": reward}
+        if self.predictor.observation == "after":
+            observed = np.asarray(self._observation, dtype=np.float32)
+        predicted = float(self.predictor.predict(observed[None], encoded)[0])
+        return self._observation, predicted, terminated, truncated, {**info, "true_reward": reward}
 
 
 class VectorPredictedReward(VectorWrapper):
@@ -83,13 +86,22 @@ class VectorPredictedReward(VectorWrapper):
         return self.observations, info
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step the environments; rewards are r̂(observations before, actions), (n,) float32.
+        """Step the environments; rewards are r̂(observations, actions), (n,) float32.
 
         Raises:
             NumericalError: a predicted reward is not finite.
         """
+        # Before the step, which may write into the observations that it returned last.
+        predicted = self._predict(self.observations, actions) if self.predictor.observation == "before" else None
+        self.observations, rewards, terminations, truncations, info = self.env.step(actions)
+        if predicted is None:
+            predicted = self._predict(observations_after(self.observations, info), actions)
+        self.env_steps += self.num_envs
+        return self.observations, predicted, terminations, truncations, {**info, "true_reward": rewards}
+
+    def _predict(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
         began = time.perf_counter()
-        predicted = self.predictor.predict(self.observations, encode_actions(self.single_action_space, actions))
+        predicted = self.predictor.predict(observations, encode_actions(self.single_action_space, actions))
         if not np.isfinite(predicted).all():
             bad = int(np.argmin(np.isfinite(predicted)))
             raise NumericalError(
@@ -97,6 +109,4 @@ class VectorPredictedReward(VectorWrapper):
                 "lower --reward.learning-rate"
             )
         self.seconds += time.perf_counter() - began
-        self.env_steps += self.num_envs
-        self.observations, rewards, terminations, truncations, info = self.env.step(actions)
-        return self.observations, predicted, terminations, truncations, {**info, "true_reward": rewards}
+        return predicted

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prefrl.candidate_films import CandidateFilms, Film
 from prefrl.errors import NumericalError
-from prefrl.segments import Segment
+from prefrl.segments import Segment, When
 from prefrl.simulation import MujocoVectorEnv
 
 States = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -29,6 +29,7 @@ class Rollout:
     """S consecutive steps of n environments."""
 
     observations: NDArray[np.float32]  # (S, n, obs_dim), raw, before each action
+    next_observations: NDArray[np.float32]  # (S, n, obs_dim), raw, after it: an episode's last one too
     actions: NDArray[np.float32]  # (S, n, action_dim), as sent to the simulator; one-hot when discrete
     rewards: NDArray[np.float32]  # (S, n), true rewards
     episode_starts: NDArray[np.bool_]  # (S, n), the step is the first of its episode
@@ -37,6 +38,10 @@ class Rollout:
     env_steps: int  # environment steps of the run when it ended
     episode_returns: tuple[float, ...] = ()  # true returns of the episodes that ended in it
     films: dict[tuple[int, int], Film] | None = None  # by first step and environment; None where nothing is filmed
+
+    def observed(self, when: When) -> NDArray[np.float32]:
+        """(S, n, obs_dim): the observation before or after each action."""
+        return self.observations if when == "before" else self.next_observations
 
     def segment(self, start: int, env: int, length: int) -> Segment:
         """Copy `length` steps of one environment out of the rollout."""
@@ -49,6 +54,7 @@ class Rollout:
             None if self.qvel is None else self.qvel[steps, env].copy(),
             self.env_steps,
             (self.films or {}).get((start, env), ()),
+            self.next_observations[steps, env].copy(),
         )
 
 
@@ -60,6 +66,7 @@ def join(rollouts: Sequence[Rollout]) -> Rollout:
 
     return Rollout(
         together([r.observations for r in rollouts]),
+        together([r.next_observations for r in rollouts]),
         together([r.actions for r in rollouts]),
         together([r.rewards for r in rollouts]),
         together([r.episode_starts for r in rollouts]),
@@ -99,6 +106,20 @@ def encode_actions(space: spaces.Space, actions: NDArray[Any]) -> NDArray[np.flo
     if isinstance(space, spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[np.asarray(actions).reshape(-1) - int(space.start)]
     return np.array(actions, dtype=np.float32).reshape(len(actions), -1)
+
+
+def observations_after(observations: NDArray[Any], info: dict[str, Any]) -> NDArray[np.float32]:
+    """What a step of many environments led to, (n, obs_dim), where it was no reset's first observation that came back.
+
+    Args:
+        observations: that the step returned; of an episode that ended, already the next one's first.
+        info: that it returned with them.
+    """
+    if "_final_obs" not in info:
+        return np.asarray(observations, dtype=np.float32)
+    after = np.array(observations, dtype=np.float32)
+    after[info["_final_obs"]] = np.stack(info["final_obs"][info["_final_obs"]])
+    return after
 
 
 def action_dim(space: spaces.Space) -> int:
@@ -160,7 +181,8 @@ class RolloutRecorder(VectorWrapper):
 
         encoded = encode_actions(self.single_action_space, actions)
         true_rewards = np.array(rewards, dtype=np.float32)
-        self._steps.append((self._observations, encoded, true_rewards, self._starts, *state))
+        after = observations_after(observations, info)
+        self._steps.append((self._observations, after, encoded, true_rewards, self._starts, *state))
         self._running_returns += rewards
         self._lengths += 1
         self._starts = np.logical_or(terminations, truncations)
@@ -203,9 +225,10 @@ class RolloutRecorder(VectorWrapper):
 
     def take(self) -> Rollout:
         """All steps since the last call."""
-        observations, actions, rewards, starts, qpos, qvel = zip(*self._steps, strict=True)
+        observations, after, actions, rewards, starts, qpos, qvel = zip(*self._steps, strict=True)
         rollout = Rollout(
             np.stack(observations),
+            np.stack(after),
             np.stack(actions),
             np.stack(rewards),
             np.stack(starts),

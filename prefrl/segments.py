@@ -6,7 +6,7 @@ Reads rollouts.Rollout; produces Segment for queries.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from prefrl.errors import UserError
 
 if TYPE_CHECKING:
     from prefrl.rollouts import Rollout
+
+When = Literal["before", "after"]  # the action of a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +31,27 @@ class Segment:
     qvel: NDArray[np.float64] | None = None  # (T, nv)
     env_steps: int = 0  # environment steps of the run when it was recorded
     film: Film = ()  # pictures, where there are no states to draw and people are asked; not stored
+    next_observations: NDArray[np.float32] | None = None  # (T, obs_dim), raw, after each action; older ones lack them
 
     @property
     def length(self) -> int:
         """Number of steps T."""
         return len(self.observations)
+
+    def observed(self, when: When) -> NDArray[np.float32]:
+        """(T, obs_dim): the observation before or after each action.
+
+        Raises:
+            UserError: it was recorded by a version that did not keep those after.
+        """
+        if when == "before":
+            return self.observations
+        if self.next_observations is None:
+            raise UserError(
+                f"a segment recorded at {self.env_steps} environment steps holds no observations after its actions, "
+                "as older versions kept none; train on it with --reward.observation before"
+            )
+        return self.next_observations
 
     @property
     def true_return(self) -> float:

@@ -86,6 +86,14 @@ class Drawn(Observation):
         return np.full((64, 64, 3), 60 if self.seen[0] < 0 else 240, np.uint8)
 
 
+class LedTo(Observation):
+    """Shows -1 or 1 at random, and pays what the step leads to: only the observation after the action tells."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, float(observation[0]), terminated, truncated, info
+
+
 class Age(Probe):
     """Shows the step's number and pays it, so that every step can be told apart."""
 
@@ -182,7 +190,7 @@ class CountsFromOne(Probe):
 
 
 PROBES: tuple[type[Probe], ...] = (
-    *(AlwaysOne, Action, DiscreteAction, Observation, Drawn, Age, EndsEarly, NanObservation, InfiniteReward),
+    *(AlwaysOne, Action, DiscreteAction, Observation, Drawn, LedTo, Age, EndsEarly, NanObservation, InfiniteReward),
     *(NanAtTheEnd, NanLater, Huge),
     *(Image, Dictionary, Unbounded, TwoActions, CountsFromOne),
 )

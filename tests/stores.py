@@ -21,7 +21,7 @@ from prefrl.preferences import Answer
 from prefrl.queries import Query
 from prefrl.segments import Segment
 
-ARRAYS = ("observations", "actions", "true_rewards", "qpos", "qvel")
+ARRAYS = ("observations", "actions", "true_rewards", "qpos", "qvel", "next_observations")
 
 
 def make_segment(seed: int = 0, length: int = 4, exact_states: bool = True) -> Segment:
@@ -33,6 +33,7 @@ def make_segment(seed: int = 0, length: int = 4, exact_states: bool = True) -> S
         qpos=rng.normal(size=(length, 5)) if exact_states else None,
         qvel=rng.normal(size=(length, 4)) if exact_states else None,
         env_steps=100 * seed,
+        next_observations=rng.normal(size=(length, 3)).astype(np.float32) if exact_states else None,
     )
 
 

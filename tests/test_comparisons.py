@@ -47,6 +47,16 @@ def test_answers_become_mu_and_cant_tell_is_dropped() -> None:
     assert comparisons.true_returns[:3].tolist() == [[0, 1], [2, 3], [6, 7]]
 
 
+def test_what_actions_led_to_is_compared_where_that_is_asked_for() -> None:
+    comparisons = Comparisons(3, np.random.default_rng(0), observation="after")
+    query, answer = answered(0)
+    pair = [replace(segment, next_observations=segment.observations + 7) for segment in query.segments]
+    comparisons.extend([(Query(tuple(pair), id=1), answer)])
+    assert comparisons.observations[0, :, 0, 0].tolist() == [7, 7.5]
+    with pytest.raises(UserError, match="no observations after its actions"):
+        comparisons.extend([(query, answer)])
+
+
 def test_steps_are_spread_evenly_over_what_is_kept() -> None:
     comparisons = filled(10, capacity=8)  # 8 pairs of 2 segments of 2 steps; the first two pairs are forgotten
     kept = [number + half for number in (8, 9, 2, 3, 4, 5, 6, 7) for half in (0, 0, 0.5, 0.5)]

@@ -80,14 +80,15 @@ def stores(draw: st.DrawFn) -> list[tuple[Query, list[Answer]]]:
         return draw(hnp.arrays(kind, shape, elements=elements))
 
     def segment() -> Segment:
-        t, exact_states = draw(length), draw(st.booleans())
+        t, exact_states, width = draw(length), draw(st.booleans()), draw(widths)
         return Segment(
-            observations=array(draw(dtype), t, draw(widths)),
+            observations=array(draw(dtype), t, width),
             actions=array(draw(dtype), t, draw(widths)),
             true_rewards=array(np.float32, t),
             qpos=array(np.float64, t, draw(widths)) if exact_states else None,
             qvel=array(np.float64, t, draw(widths)) if exact_states else None,
             env_steps=draw(st.integers(0, 2**40)),
+            next_observations=array(draw(dtype), t, width) if draw(st.booleans()) else None,
         )
 
     made = [segment() for _ in range(draw(st.integers(2, 4)))]
@@ -170,7 +171,7 @@ def test_a_folder_from_before_runs_were_noted_is_read(out: Path, tmp_path: Path)
         for line in lines:
             del line[column]
         (out / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (out / "dataset.json").write_text((out / "dataset.json").read_text().replace('"version": 2', '"version": 1'))
+    (out / "dataset.json").write_text((out / "dataset.json").read_text().replace('"version": 3', '"version": 1'))
     (out / "SHA256SUMS").write_bytes(reseal(contents(out))["SHA256SUMS"])
     import_dataset(out, tmp_path / "imported.db")
     rows = rows_of(tmp_path / "imported.db")
@@ -390,7 +391,7 @@ def change(out: Path, file: str, edit: Callable[[bytes], bytes]) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "complaint"),
     [
-        ("dataset.json", '"version": 2', '"version": 3', "has version 3, this prefrl reads 1 to 2; upgrade prefrl"),
+        ("dataset.json", '"version": 3', '"version": 4', "has version 4, this prefrl reads 1 to 3; upgrade prefrl"),
         ("dataset.json", '"answers": 5', '"answers": 6', "holds 5 answers where dataset.json says 6"),
         ("dataset.json", '"array_files": 3', '"array_files": 999999999', "cannot read"),
         ("dataset.json", '"array_files": 3', '"array_files": 2', "5 segments do not have arrays of their own each"),

@@ -133,14 +133,15 @@ def segments(draw: st.DrawFn) -> Segment:
         return draw(hnp.arrays(dtype, (length, *shape), elements={"allow_nan": False, "allow_infinity": False}))
 
     widths = st.integers(1, 4)
-    exact_states = draw(st.booleans())
+    exact_states, width = draw(st.booleans()), draw(widths)
     return Segment(
-        observations=array(np.float32, draw(widths)),
+        observations=array(np.float32, width),
         actions=array(np.float32, draw(widths)),
         true_rewards=array(np.float32),
         qpos=array(np.float64, draw(widths)) if exact_states else None,
         qvel=array(np.float64, draw(widths)) if exact_states else None,
         env_steps=draw(st.integers(0, 2**40)),
+        next_observations=array(np.float32, width) if draw(st.booleans()) else None,
     )
 
 
@@ -365,8 +366,9 @@ def test_one_impossible_answer_keeps_its_whole_call_out(store: PreferenceStore, 
         ("observations", np.array([[0.0], [np.nan], [0.0], [0.0]], np.float32), "NaN or infinity at step 1"),
         ("true_rewards", np.array([0.0, 0.0, 0.0, np.inf], np.float32), "NaN or infinity at step 3"),
         ("actions", np.zeros((3, 2), np.float32), r"shape \(3, 2\) beside 4 observations"),
+        ("next_observations", np.zeros((4, 2), np.float32), r"shape \(4, 2\) beside observations of shape \(4, 3\)"),
         ("true_rewards", np.zeros((4, 1), np.float32), r"shape \(4, 1\)"),
-        ("observations", np.zeros((4, 2), np.complex64), "dtype complex64"),
+        ("observations", np.zeros((4, 3), np.complex64), "dtype complex64"),
     ],
 )
 def test_one_unusable_segment_keeps_its_whole_call_out(
@@ -515,7 +517,7 @@ def test_answers_survive_kill_mid_write(database: Database) -> None:
 
 def test_meta_says_what_the_database_is(store: PreferenceStore, database: Database) -> None:
     meta = dict(database.read("SELECT key, value FROM meta"))
-    assert (meta["schema_version"], meta["task"]) == ("4", "hopper")
+    assert (meta["schema_version"], meta["task"]) == ("5", "hopper")
     assert set(meta) == {"schema_version", "task", "mujoco_version", "created"}
 
 
@@ -562,7 +564,7 @@ def test_a_database_of_another_program_is_refused_and_untouched(database: Databa
 def test_a_newer_schema_is_refused_and_untouched(database: Database) -> None:
     PreferenceStore(database.location).close()
     database.tamper("UPDATE meta SET value = '9' WHERE key = 'schema_version'")
-    assert_refused_and_untouched(database, "schema version 9, newer than 4.* upgrade prefrl")
+    assert_refused_and_untouched(database, "schema version 9, newer than 5.* upgrade prefrl")
 
 
 def test_a_store_that_lost_a_table_is_refused_and_untouched(database: Database) -> None:
@@ -686,6 +688,8 @@ def of_version_1(database: Database) -> Database:
         store.add_answers([make_answer(query.id, "right", supersedes=answer.id)])
     for table in ("viewings", "leases", "labellers", "taken", "asked"):  # came in versions 4, 3 and 2
         database.tamper(f"DROP TABLE {table}")
+    for column in ("", "_dtype", "_shape"):  # in version 5
+        database.tamper(f"ALTER TABLE segments DROP COLUMN next_observations{column}")
     database.tamper("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
     return database
 
@@ -705,14 +709,15 @@ def test_an_older_database_is_brought_up_to_date_and_a_copy_kept(
     request.getfixturevalue("from_version_1")
     with PreferenceStore(of_version_1.location, task="hopper") as store:
         assert [answer.choice for answer in store.answers(include_superseded=True)] == ["left", "right"]
-        assert_same_queries(store.queries(), [make_query().with_id(1)])
+        as_recorded = tuple(replace(segment, next_observations=None) for segment in make_query().segments)
+        assert_same_queries(store.queries(), [Query(as_recorded, id=1)])
         assert len(store.add_answers([make_answer(1)])) == 1
     assert of_version_1.read("SELECT * FROM query_segments ORDER BY query_id, position") == shown
-    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("6",)]
+    assert of_version_1.read("SELECT value FROM meta WHERE key = 'schema_version'") == [("7",)]
     assert of_version_1.read("SELECT screen FROM answers WHERE id = 1") == [("unknown",)]
     kept = copies(of_version_1)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{of_version_1.location} had schema version 1 and has 6 now; as it was it is kept in "
+        f"{of_version_1.location} had schema version 1 and has 7 now; as it was it is kept in "
         + (", ".join(kept) if not isinstance(of_version_1, SqliteFile) else str(of_version_1.path.with_name(kept[0])))
     ]
     if isinstance(of_version_1, SqliteFile):
@@ -734,6 +739,8 @@ def test_a_run_goes_on_in_a_database_from_before_runs_were_noted(of_version_1: D
         assert [answer.id for answer in store.not_taken_by("f00d")] == [1, 2]
         store.record_taken([1, 2], Moment("f00d", 0))
         assert (store.runs(), store.not_taken_by("f00d")) == ({"f00d": 2}, [])
+        store.add_queries([make_query()])
+        assert_same_queries(store.queries()[1:], [make_query().with_id(2)])
         with pytest.raises(sa.exc.IntegrityError):
             store.record_taken([3], Moment("f00d", 0))
 

@@ -19,6 +19,7 @@ STEPS, ENVIRONMENTS = 10, 5
 def make_rollout(rng: np.random.Generator) -> Rollout:
     return Rollout(
         observations=rng.normal(size=(STEPS, ENVIRONMENTS, 3)).astype(np.float32),
+        next_observations=np.full((STEPS, ENVIRONMENTS, 3), np.nan, np.float32),
         actions=rng.normal(size=(STEPS, ENVIRONMENTS, 2)).astype(np.float32),
         rewards=rng.normal(size=(STEPS, ENVIRONMENTS)).astype(np.float32),
         episode_starts=np.zeros((STEPS, ENVIRONMENTS), dtype=bool),

@@ -227,6 +227,21 @@ def test_predicted_preferences_are_the_softmax_of_each_members_returns() -> None
         np.testing.assert_allclose(predicted[member], torch.softmax(returns, -1).detach(), atol=1e-5)
 
 
+def test_a_predictor_of_what_actions_lead_to_is_given_the_observations_after_them() -> None:
+    before, after = make_ensemble(), make_ensemble()
+    after.observation = "after"
+    observations, actions = make_inputs(2, 7)
+    ahead = np.roll(observations, -1, axis=1)
+    rewards = np.zeros(7, np.float32)
+    parts = zip(observations, actions, ahead, strict=True)
+    segments = [Segment(o, a, rewards, next_observations=led_to) for o, a, led_to in parts]
+    moved = [Segment(o, a, rewards) for o, a in zip(ahead, actions, strict=True)]
+    np.testing.assert_array_equal(after.predict_returns(segments), before.predict_returns(moved))
+    queries = [Query(tuple(each)) for each in (segments, moved)]
+    np.testing.assert_array_equal(after.predict_preferences(queries[:1]), before.predict_preferences(queries[1:]))
+    assert not np.array_equal(after.predict_returns(segments), before.predict_returns(segments))
+
+
 def test_a_seed_fixes_the_weights() -> None:
     one, same, other = (RewardEnsemble(4, 2, seed=seed) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one.weights, same.weights, strict=True))
@@ -245,7 +260,7 @@ def test_what_is_saved_is_loaded_identically(tmp_path: Path) -> None:
     assert {name: value.tolist() for name, value in loaded.state_dict().items()} == {
         name: value.tolist() for name, value in ensemble.state_dict().items()
     }
-    for name in ("observation_dim", "action_dim", "members", "hidden", "dropout", "reward_deviation"):
+    for name in ("observation_dim", "action_dim", "members", "hidden", "dropout", "reward_deviation", "observation"):
         assert list(np.ravel(getattr(loaded, name))) == list(np.ravel(getattr(ensemble, name)))
 
 

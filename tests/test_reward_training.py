@@ -326,3 +326,9 @@ def test_an_ensemble_of_another_size_than_the_options_is_refused() -> None:
     ensemble = RewardEnsemble(OBSERVATIONS, ACTIONS, members=2)
     with pytest.raises(UserError, match="2 members, options for 7"):
         RewardTrainer(ensemble, RewardOptions(), np.random.default_rng(0))
+
+
+def test_an_ensemble_that_is_given_another_observation_than_the_options_say_is_refused() -> None:
+    ensemble = RewardEnsemble(OBSERVATIONS, ACTIONS)
+    with pytest.raises(UserError, match="the observation before the action, options for the one after it"):
+        RewardTrainer(ensemble, RewardOptions(observation="after"), np.random.default_rng(0))

@@ -15,13 +15,16 @@ from prefrl.errors import UserError
 from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_wrapper import PredictedReward, VectorPredictedReward
 from prefrl.rollouts import encode_actions
+from prefrl.segments import When
 
 REACHER = (10, 2)  # observations and actions
 
 
-def make_predictor(observations: int = REACHER[0], actions: int = REACHER[1]) -> RewardEnsemble:
+def make_predictor(
+    observations: int = REACHER[0], actions: int = REACHER[1], observation: When = "before"
+) -> RewardEnsemble:
     """A predictor whose statistics all matter."""
-    ensemble = RewardEnsemble(observations, actions, members=3, seed=3)
+    ensemble = RewardEnsemble(observations, actions, members=3, seed=3, observation=observation)
     ensemble.set_observation_statistics(np.linspace(-1, 1, observations), np.linspace(0.5, 2, observations))
     ensemble.normalise_rewards_over(torch.tensor([[0.0, 1.0], [2.0, 6.0], [-1.0, 1.0]]))
     return ensemble
@@ -34,9 +37,11 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_environments_reward_is_that_of_the_observation_before_and_the_action(saved: Path) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_one_environments_reward_is_that_of_an_observation_and_the_action(when: When, tmp_path: Path) -> None:
+    predictor = make_predictor(observation=when)
+    predictor.save(saved := tmp_path / "predictor.safetensors")
     plain, wrapped = gymnasium.make("prefrl/Reacher-v0"), PredictedReward(gymnasium.make("prefrl/Reacher-v0"), saved)
-    predictor = make_predictor()
     before, _ = plain.reset(seed=0)
     np.testing.assert_array_equal(wrapped.reset(seed=0)[0], before)
     plain.action_space.seed(0)
@@ -45,7 +50,8 @@ def test_one_environments_reward_is_that_of_the_observation_before_and_the_actio
         observation, true_reward, _, truncated, _ = plain.step(action)
         seen, reward, _, ended, info = wrapped.step(action)
         np.testing.assert_array_equal(seen, observation)
-        assert reward == pytest.approx(float(predictor.predict(before[None], action[None])[0]), abs=1e-6)
+        observed = before if when == "before" else observation
+        assert reward == pytest.approx(float(predictor.predict(observed[None], action[None])[0]), abs=1e-6)
         assert info["true_reward"] == true_reward
         assert ended == truncated
         before = observation
@@ -54,9 +60,10 @@ def test_one_environments_reward_is_that_of_the_observation_before_and_the_actio
             wrapped.reset()
 
 
-def test_many_environments_are_paid_as_each_alone_also_across_resets() -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_many_environments_are_paid_as_each_alone_also_across_resets(when: When) -> None:
     horizon = 6
-    predictor = make_predictor()
+    predictor = make_predictor(observation=when)
     many = VectorPredictedReward(resolve_environment("reacher", horizon).make(2), predictor)
     ones = [PredictedReward(gymnasium.make("prefrl/Reacher-v0", max_episode_steps=horizon), predictor) for _ in "ab"]
     many.reset(seed=5)

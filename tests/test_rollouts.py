@@ -50,6 +50,18 @@ def test_steps_hold_what_was_seen_before_each_action_and_what_it_earned() -> Non
     assert np.flatnonzero(rollout.episode_starts[:, 0]).tolist() == [0, 50]
 
 
+def test_what_an_action_led_to_is_kept_at_the_end_of_an_episode_too() -> None:
+    env = recorder_of("probes/Age-v0", num_envs=3)
+    for _ in range(HORIZON + 2):
+        env.step(sample(env))
+    rollout = env.take()
+    for e in range(3):
+        assert rollout.observed("before")[:, e, 0].tolist() == [*range(HORIZON), 0, 1]
+        assert rollout.observed("after")[:, e, 0].tolist() == [*range(1, HORIZON + 1), 1, 2]
+    segment = join([rollout, rollout]).segment(HORIZON - 2, 1, 2)
+    assert segment.observed("after").ravel().tolist() == [HORIZON - 1, HORIZON]
+
+
 def test_rollouts_follow_each_other_without_a_gap() -> None:
     parts_of, whole_of = recorder_of("reacher"), recorder_of("reacher")
     parts = []
@@ -61,7 +73,7 @@ def test_rollouts_follow_each_other_without_a_gap() -> None:
     parts.append(parts_of.take())
     together, whole = join(parts), whole_of.take()
     assert [len(part.rewards) for part in parts] == [25, 25, 10]
-    for name in ("observations", "actions", "rewards", "episode_starts", "qpos", "qvel"):
+    for name in ("observations", "next_observations", "actions", "rewards", "episode_starts", "qpos", "qvel"):
         np.testing.assert_array_equal(getattr(together, name), getattr(whole, name))
     assert together.episode_returns == whole.episode_returns
     assert together.env_steps == whole.env_steps

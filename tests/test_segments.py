@@ -26,6 +26,7 @@ def numbered_rollout(episode_starts: Starts, first_step: int = 0) -> Rollout:
     observations = np.stack([step, env, episode_starts.cumsum(axis=0)], axis=-1)
     return Rollout(
         observations.astype(np.float32),
+        (observations + np.array([1, 0, 0])).astype(np.float32),
         -observations[..., :2].astype(np.float32),
         step.astype(np.float32),
         episode_starts,
@@ -69,6 +70,8 @@ def test_segments_never_cross_a_reset(episode_starts: Starts, length: int, seed:
         np.testing.assert_array_equal(segment.true_rewards, step)
         assert segment.qpos is not None
         assert segment.qvel is not None
+        assert segment.next_observations is not None
+        np.testing.assert_array_equal(segment.next_observations[:, 0], step + 1)
         np.testing.assert_array_equal(segment.qpos, segment.observations)
         np.testing.assert_array_equal(segment.qvel[:, 0], step)
 
@@ -105,10 +108,19 @@ def test_segments_are_uniform_over_all_windows_those_across_rollout_borders_incl
 def test_a_segment_is_a_copy_and_knows_when_it_was_recorded() -> None:
     rollout = numbered_rollout(np.zeros((5, 1), np.bool_))
     segment = rollout.segment(1, 0, 3)
-    before = segment.observations.copy()
-    rollout.observations[:] = -1
-    np.testing.assert_array_equal(segment.observations, before)
+    before, after = segment.observed("before").copy(), segment.observed("after").copy()
+    rollout.observations[:] = rollout.next_observations[:] = -1
+    np.testing.assert_array_equal(segment.observed("before"), before)
+    np.testing.assert_array_equal(segment.observed("after"), after)
     assert segment.env_steps == 5
+
+
+def test_a_segment_that_does_not_know_what_its_actions_led_to_says_so() -> None:
+    zeros = np.zeros((3, 1), np.float32)
+    segment = Segment(zeros, zeros, zeros[:, 0], env_steps=7)
+    assert segment.observed("before") is zeros
+    with pytest.raises(UserError, match=r"recorded at 7 environment steps .* --reward.observation before"):
+        segment.observed("after")
 
 
 def test_the_true_return_is_the_undiscounted_sum() -> None:

@@ -76,6 +76,7 @@ def model_card(predictor: RewardEnsemble, task: str | None, metrics: Metrics) ->
         **_names(task),
         observation_dim=predictor.observation_dim,
         action_dim=predictor.action_dim,
+        when=predictor.observation,
         members=predictor.members,
         hidden=" and ".join(map(str, predictor.hidden)),
         deviation=f"{predictor.reward_deviation:g}",

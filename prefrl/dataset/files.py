@@ -21,7 +21,7 @@ from prefrl.dataset.contents import DAMAGED, AnswerLine, Arrays, Dataset, Model,
 from prefrl.errors import UserError
 from prefrl.preferences.arrays import ARRAYS, DTYPES, OPTIONAL_ARRAYS
 
-VERSION = 2  # 1 did not say at which step a run asked and took
+VERSION = 3  # 1 did not say at which step a run asked and took, 2 what an action led to
 ABOUT, SEGMENTS, QUERIES, ANSWERS = "dataset.json", "segments.jsonl", "queries.jsonl", "answers.jsonl"
 PREDICTOR = "predictor.safetensors"
 CHECKSUMS = "SHA256SUMS"  # of all but the cards, which are the publisher's to edit

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from prefrl.errors import UserError
 from prefrl.segments import Segment
 
-ARRAYS = ("observations", "actions", "true_rewards", "qpos", "qvel")
-OPTIONAL_ARRAYS = ("qpos", "qvel")  # None where the environment has no exact state
+ARRAYS = ("observations", "actions", "true_rewards", "qpos", "qvel", "next_observations")
+# None where the environment has no exact state, and in what was recorded before observations after actions were kept.
+OPTIONAL_ARRAYS = ("qpos", "qvel", "next_observations")
 DTYPES = frozenset({"|b1", "|i1", "|u1", *(f"<{kind}{size}" for kind in "iuf" for size in (2, 4, 8))})
 
 
@@ -31,6 +32,11 @@ def check_segment(segment: Segment, where: str) -> None:
             raise UserError(
                 f"{where}: {name} have shape {array.shape} beside {segment.length} observations; "
                 f"give {dimensions}-dimensional arrays with one row per step, and at least one step"
+            )
+        if name == "next_observations" and array.shape != segment.observations.shape:
+            raise UserError(
+                f"{where}: next_observations have shape {array.shape} beside observations of shape "
+                f"{segment.observations.shape}; give one after each action, as before it"
             )
         if not np.isfinite(array).all():
             step = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))

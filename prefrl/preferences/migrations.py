@@ -52,8 +52,20 @@ def _add_viewings(connection: sa.Connection) -> None:
     )
 
 
+def _add_next_observations(connection: sa.Connection) -> None:
+    """What the actions of earlier segments led to was not kept."""
+    blob = "BLOB" if connection.dialect.name == "sqlite" else "BYTEA"
+    for column, kind in (("", blob), ("_dtype", "TEXT"), ("_shape", "TEXT")):
+        connection.exec_driver_sql(f"ALTER TABLE segments ADD COLUMN next_observations{column} {kind}")
+
+
 # The first takes version 1 to 2, and so on; each within the transaction that also writes the new version.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_the_runs_steps, _add_labelling, _add_viewings)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _add_the_runs_steps,
+    _add_labelling,
+    _add_viewings,
+    _add_next_observations,
+)
 
 
 # The tables that came with each version, so that a damaged database of an older one is told from a whole one.

@@ -1,0 +1,32 @@
+"""Which observation of a step the predictor is given, before its action or after: eight tasks, three seeds.
+
+    prefrl sweep observation
+    prefrl report experiments/results/observation
+
+The paper's predictor is given the observation before the action, and so has to foresee what the action leads to, which
+is what the true rewards of all eight tasks are about. The runs with that one and on the true reward are those of
+figure2.py, and are not run again.
+"""
+
+from prefrl.paper import FIGURE_2, TRUE_REWARD
+from prefrl.sweep import Sweep
+
+AFTER, BEFORE = {"reward.observation": "after"}, {"reward.observation": "before"}
+SWEEP = Sweep(
+    title="Predictors that are given the observation before an action or the one after",
+    tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
+    conditions={
+        TRUE_REWARD: {"feedback": "none"},
+        "1400, after": {"labels": 1400, **AFTER},
+        "700, after": {"labels": 700, **AFTER},
+        "350, after": {"labels": 350, **AFTER},
+        "1400, before": {"labels": 1400, **BEFORE},
+        "700, before": {"labels": 700, **BEFORE},
+        "350, before": {"labels": 350, **BEFORE},
+    },
+    seeds=(0, 1, 2),
+    options={"steps": 2_000_000, "video": False},
+    baseline=TRUE_REWARD,
+    drawings=("learning", "profiles"),
+    paper={task: {TRUE_REWARD: row[TRUE_REWARD]} for task, row in FIGURE_2.items()},
+)
