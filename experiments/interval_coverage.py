@@ -1,10 +1,10 @@
-"""How often the 95 % intervals of a sweep's page hold the truth: simulated sweeps of eight tasks with three seeds.
+"""How often the 95 % intervals of a sweep's page hold the truth: simulated sweeps of few tasks with few seeds.
 
     python experiments/interval_coverage.py
 
 Returns are normal, of one deviation; the baseline's mean is 1 on every task, the condition's lies between 0.5 and 1.1,
 and a random policy gets 0. The intervals are those of prefrl.report.sweep_scores, by which every page is made. Writes
-experiments/results/interval_coverage/interval_coverage.json and .md; under a minute on one core.
+experiments/results/interval_coverage/interval_coverage.json and .md; some minutes on one core.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from prefrl.statistics import interquartile_mean, optimality_gap, probability_of
 from prefrl.sweep import Outcome, Sweep, SweepResults
 
 BASELINE, CONDITION = "baseline", "condition"
-MEANS = np.linspace(0.5, 1.1, 8)  # of the condition, by task
+TASKS, SEEDS = (8, 4, 1), (2, 3, 5)  # every number of the one with every number of the other
+LOWEST, HIGHEST = 0.5, 1.1  # of the condition's means
 MANY = 20_000  # runs of a task, of which the truth is taken
 
 
@@ -37,24 +38,27 @@ class Options:
     """What to simulate."""
 
     sweeps: Count = 250
-    """simulated, each anew"""
-    seeds: Count = 3
-    """of every task and condition"""
+    """simulated of each kind, each anew"""
     deviation: float = 0.15
     """of a condition's runs on one task, as a score"""
     seed: int = 0
     """of the simulation"""
 
 
-def drawn(options: Options, runs: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+def means(tasks: int) -> NDArray[np.float64]:
+    """(tasks,): the condition's, spread evenly; of a single task in the middle."""
+    return np.linspace(LOWEST, HIGHEST, tasks) if tasks > 1 else np.array([(LOWEST + HIGHEST) / 2])
+
+
+def drawn(options: Options, tasks: int, runs: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
     """By condition, (tasks, runs): final returns."""
-    noise = options.deviation * rng.standard_normal((2, len(MEANS), runs))
-    return {BASELINE: 1 + noise[0], CONDITION: MEANS[:, None] + noise[1]}
+    noise = options.deviation * rng.standard_normal((2, tasks, runs))
+    return {BASELINE: 1 + noise[0], CONDITION: means(tasks)[:, None] + noise[1]}
 
 
-def truth(options: Options, rng: np.random.Generator) -> dict[str, float]:
+def truth(options: Options, tasks: int, rng: np.random.Generator) -> dict[str, float]:
     """Each number of the page, of very many runs."""
-    runs = drawn(options, MANY, rng)
+    runs = drawn(options, tasks, MANY, rng)
     ours, theirs = list(runs[CONDITION]), list(runs[BASELINE])
     some = 2_000  # every run against every other
     chance = probability_of_improvement([each[:some] for each in ours], [each[:some] for each in theirs])
@@ -67,7 +71,7 @@ def truth(options: Options, rng: np.random.Generator) -> dict[str, float]:
 
 def estimates(runs: Mapping[str, NDArray[np.float64]]) -> dict[str, Estimate]:
     """Each number of the page, with its interval, of a sweep with these final returns."""
-    tasks = tuple(f"task {i}" for i in range(len(MEANS)))
+    tasks = tuple(f"task {i}" for i in range(len(runs[BASELINE])))
     seeds = tuple(range(runs[BASELINE].shape[1]))
     sweep = Sweep("Simulated", tasks, {BASELINE: {"feedback": "none"}, CONDITION: {}}, seeds, baseline=BASELINE)
     outcomes = tuple(
@@ -105,15 +109,15 @@ def outcome(task: str, condition: str, seed: int, final: float) -> Outcome:
     )
 
 
-def simulate(options: Options) -> dict[str, Any]:
+def simulate(options: Options, tasks: int, seeds: int) -> dict[str, Any]:
     """By number: its truth, and in how many sweeps the interval held it, lay below it, or above it."""
     rng = np.random.default_rng(options.seed)
     found: dict[str, Any] = {
         name: {"truth": round(value, 4), "inside": 0, "interval_below": 0, "interval_above": 0}
-        for name, value in truth(options, rng).items()
+        for name, value in truth(options, tasks, rng).items()
     }
     for _ in range(options.sweeps):
-        for name, estimate in estimates(drawn(options, options.seeds, rng)).items():
+        for name, estimate in estimates(drawn(options, tasks, seeds, rng)).items():
             true = found[name]["truth"]
             side = "interval_below" if estimate.high < true else "interval_above" if estimate.low > true else "inside"
             found[name][side] += 1
@@ -123,37 +127,36 @@ def simulate(options: Options) -> dict[str, Any]:
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The table, and where its numbers come from."""
     options, machine = result["options"], result["machine"]
+    names = list(result["cases"][0]["found"])
     rows = [
         [
-            name,
-            f"{row['truth']:.3f}",
-            f"{row['inside'] / options['sweeps']:.0%}".replace("%", " %"),
-            str(row["interval_below"]),
-            str(row["interval_above"]),
+            f"{case['tasks']} with {case['seeds']} seeds",
+            *(f"{case['found'][name]['inside'] / options['sweeps']:.0%}".replace("%", " %") for name in names),
         ]
-        for name, row in result["found"].items()
+        for case in result["cases"]
     ]
     versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "prefrl", "numpy"))
     return f"""# How often the 95 % intervals of a sweep's page hold the truth
 
-{options["sweeps"]} simulated sweeps of {len(MEANS)} tasks with {options["seeds"]} seeds. Returns are normal;
-deviation {options["deviation"]:g}; the baseline's mean is 1 on every task, the condition's lies between {MEANS[0]:g}
-and {MEANS[-1]:g}, and a random policy gets 0.
+{options["sweeps"]} simulated sweeps of each kind. Returns are normal; deviation {options["deviation"]:g}.
+The baseline's mean is 1 on every task, the condition's lies between {LOWEST:g} and {HIGHEST:g}, a random policy's is 0.
 
-{markdown_table(["of the condition", "truth", "intervals that hold it", "wholly below", "wholly above"], *rows)}
+{markdown_table(["intervals that hold the truth, tasks", *names], *rows)}
 
 {result["seconds"]:.0f} s. Machine: {machine["system"]} {machine["machine"]}, {machine["cores"]} cores. Versions:
 {versions}. Revision {result["git_revision"]}. Date {result["started_at"][:10]}.
-Command: experiments/interval_coverage.py --sweeps {options["sweeps"]} --seeds {options["seeds"]} --deviation \
-{options["deviation"]:g} --seed {options["seed"]}
+Command: experiments/interval_coverage.py --sweeps {options["sweeps"]} --deviation {options["deviation"]:g} \
+--seed {options["seed"]}
 """
 
 
 def main() -> None:
     """Simulate, and write what came of it."""
     options, about, began = tyro.cli(Options, description=__doc__), describe_here(), time.monotonic()
-    found = simulate(options)
-    result = {"options": asdict(options), "found": found, "seconds": round(time.monotonic() - began, 1), **about}
+    cases = [
+        {"tasks": tasks, "seeds": seeds, "found": simulate(options, tasks, seeds)} for tasks in TASKS for seeds in SEEDS
+    ]
+    result = {"options": asdict(options), "cases": cases, "seconds": round(time.monotonic() - began, 1), **about}
     folder = RESULTS / "interval_coverage"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "interval_coverage.json").write_text(json.dumps(result, indent=2) + "\n")

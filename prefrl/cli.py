@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import shutil
+import signal
 import sys
 import textwrap
 from dataclasses import dataclass, replace
@@ -130,8 +133,18 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it once more
+            sys.exit(128 + signal.SIGPIPE)
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"prefrl: {_in_one_line(error)}")
         sys.exit(130 if isinstance(error, Stopped | KeyboardInterrupt) else 1)
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads the output any more, as `prefrl train --help | head` has enough after ten lines."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # for errors only, of which the lack of a reader is one
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -86,9 +86,11 @@ def resolve_environment(name: str, horizon: int | None = None, absorb: bool | No
     try:
         spec = gymnasium.spec(name) if ":" not in name else _import_and_find(name)
     except (gymnasium.error.Error, ImportError, ValueError) as error:  # ValueError: an empty module name
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
+        if isinstance(error, ModuleNotFoundError):
+            reason += "; start prefrl in the folder of that module, or name the folder in PYTHONPATH"
         raise UserError(
-            f"unknown task {name!r}: {reason} `prefrl tasks` lists the tasks; any gymnasium id works too"
+            f"unknown task {name!r}: {reason}; `prefrl tasks` lists the tasks, and any gymnasium id works too"
         ) from error
     known = horizon or spec.max_episode_steps
     if known is None:

@@ -208,6 +208,14 @@ def test_a_run_that_is_asked_to_stop_is_saved_and_goes_on(
     assert (status["state"], str(status["env_steps"])) == ("done", further)
 
 
+def test_who_reads_no_further_is_told_of_no_error(tmp_path: Path) -> None:
+    process = command("train", "reacher", "--help", cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait(timeout=60)) == ("", 128 + signal.SIGPIPE)
+
+
 def test_a_command_loads_what_serves_pages_draws_and_fits_teachers_only_when_it_is_used() -> None:
     late = ("fastapi", "uvicorn", "matplotlib", "scipy.special", "scipy.stats", "ray")
     script = f"import sys, prefrl.cli; print(*(name for name in {late} if name in sys.modules))"

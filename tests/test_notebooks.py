@@ -13,6 +13,7 @@ from nbformat import NotebookNode
 from run_notebooks import FOLDER, run, settings_of, tidy
 from test_clips import needs_gl
 
+from prefrl.report.sweep_scores import SweepScores
 from prefrl.sweep import read_results
 
 # What the first cell sets, smaller: as little as still runs every line.
@@ -73,6 +74,19 @@ def test_is_committed_as_it_ran(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert_ran_well(notebook)
     assert [output.text for output in outputs_of(notebook) if output.get("name") == "stderr"] == []
+
+
+@needs_figure2
+def test_what_is_read_of_a_sweep_is_what_the_sweep_has_now() -> None:
+    """Results that were run anew would otherwise stand beside a notebook that tells of those before."""
+    notebook = nbformat.read(FOLDER / "4_reading_a_sweep.ipynb", as_version=4)
+    printed = " ".join(str(output.get("text", "")) for output in outputs_of(notebook))
+    scores = SweepScores(read_results(FIGURE_2))
+    for name in scores.conditions:
+        mean = scores.iqm(name)
+        assert f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})" in printed, (
+            "run it with scripts/run_notebooks.py"
+        )
 
 
 @EACH

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -199,6 +200,7 @@ def test_more_conditions_than_colours_still_differ_in_dashes_and_marker() -> Non
     looks = list(plots.looks([str(i) for i in range(49)]).values())
     assert len({(look.colour, look.marker) for look in looks}) == 49
     assert len({(look.colour, str(look.line)) for look in looks}) == 49
+    assert len({(look.marker, str(look.line)) for look in looks}) == 49, "in black and white"
 
 
 def test_a_condition_looks_the_same_wherever_the_baseline_stands() -> None:
@@ -275,6 +277,8 @@ def test_answers_panels_mark_where_enough_is_first_reached() -> None:
     rings = [line for line in axes.lines if line.get_markersize() == 9]
     assert [(line.get_xdata(), line.get_ydata()) for line in rings] == [([2.0], [200.0])]
     assert [(text.get_text(), text.get_horizontalalignment()) for text in axes.texts] == [("2", "left")]
+    (unsure,) = plots.answers_panels([replace(panel, tried_fewer=False)]).axes
+    assert [text.get_text() for text in unsure.texts] == ["≤ 2"]
     assert axes.get_xscale() == "log"
     np.testing.assert_array_equal(axes.get_xticks(), [1, 2, 4])
     levels = [np.ravel(line.get_ydata())[0] for line in axes.lines if np.ravel(line.get_xdata()).tolist() == [0, 1]]

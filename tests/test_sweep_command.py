@@ -307,6 +307,25 @@ def test_another_machine_goes_on_with_what_has_no_outcome_yet(command: Command, 
     assert len(read_results(out).outcomes) == 2, "untouched"
 
 
+def test_what_other_sweeps_have_is_collected_where_nothing_is_left_to_run(command: Command, root: Path) -> None:
+    other = Path("experiments/results/other")
+    write_results(collect("tiny", SWEEP, root, other), other)
+    code, text, _ = command("tiny", "--missing", "--seeds", "0")
+    assert (code, "all done: 0 trials" in text) == (0, True)
+    assert len(read_results(Path("experiments/results/tiny")).outcomes) == 2
+
+
+def test_trials_that_would_share_a_store_are_refused(command: Command) -> None:
+    path = Path("shared.py")
+    path.write_text(
+        "from prefrl.sweep import Sweep\n"
+        f"SWEEP = Sweep('Shared', ('reacher',), {{'forty': {{'store': 'all.db'}}}}, (0, 1), {OPTIONS!r})\n"
+    )
+    code, _, err = command(str(path), "--dry-run")
+    assert code == 1
+    assert "would train on each other's answers in" in err
+
+
 def test_a_run_that_another_sweep_has_collected_is_taken_from_there(root: Path, tmp_path: Path) -> None:
     write_results(collect("tiny", SWEEP, root, tmp_path / "tiny"), tmp_path / "tiny")
     (tmp_path / "nothing").mkdir()

@@ -94,8 +94,16 @@ def test_a_trials_command_line_is_the_same_run(tmp_path: Path) -> None:
 
 
 def test_an_option_that_does_not_exist_is_named() -> None:
-    with pytest.raises(UserError, match=r"no option 'ppo.gama'; .*--ppo.gama"):
-        _ = replace(tiny_trial(), options={"ppo.gama": 0.9}).id
+    for mistyped, hint in (
+        ("ppo.gama", r"did you mean 'ppo.gamma'\?"),
+        ("label", r"did you mean 'labels'\?"),
+        ("gradient_steps", r"did you mean 'reward.gradient_steps'\?"),
+        ("xyz", r"`prefrl train --help` lists them; a sweep spells --ppo.num-envs as 'ppo.num_envs'"),
+    ):
+        with pytest.raises(UserError, match=f"no option '{mistyped}' of '40 answers'; {hint}"):
+            _ = replace(tiny_trial(), options={mistyped: 0.9}).id
+    with pytest.raises(UserError, match=r"reacher, 40 answers: .* raise --steps .*; a sweep spells"):
+        _ = tiny_trial(steps=4).id
     with pytest.raises(UserError, match=r"reacher, 40 answers is no configuration of a run: labels: .*integer"):
         _ = tiny_trial(labels="many").id
     for own in ("seed", "task", "run_dir"):  # two trials would be one run, counted twice

@@ -219,7 +219,15 @@ def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Pa
     assert rows["700 answers"] == ["2 of 2", "4 of 4"]
     assert rows["350 answers"] == ["1 of 2", "2 of 4"]
     text = (reported / "small.md").read_text()
-    assert "rows and lines are not over the same tasks" in text
+    assert "rows are not over the same tasks" in text
+    common = aggregate_table(SweepScores(incomplete).comparable)
+    assert {row[0]: row[1:3] for row in common["rows"]} == {
+        TRUE_REWARD: ["1 of 1", "2 of 2"],
+        "700 answers": ["1 of 1", "2 of 2"],
+        "350 answers": ["1 of 1", "2 of 2"],
+    }
+    assert "## Over hopper\n" in text
+    assert "![Scores over hopper](profiles.svg)" in text
     assert "one run, which counts as exact: true reward: reacher; 700 answers: reacher." in text
 
 
@@ -263,10 +271,40 @@ def test_the_captions_of_many_conditions_speak_of_no_bands() -> None:
 
 def test_the_coverage_that_the_page_tells_is_the_one_measured() -> None:
     result = json.loads((EXPERIMENTS / "results" / "interval_coverage" / "interval_coverage.json").read_text())
-    sweeps, seeds = result["options"]["sweeps"], result["options"]["seeds"]
-    shares = sorted(100 * each["inside"] / sweeps for each in result["found"].values())
-    assert seeds == 3
-    assert f"{shares[0]:.0f} to {shares[-1]:.0f} % of {sweeps} simulated sweeps" in COVERAGE
+    sweeps, found = result["options"]["sweeps"], {}
+    for case in result["cases"]:
+        shares = sorted(round(100 * each["inside"] / sweeps) for each in case["found"].values())
+        found[case["tasks"], case["seeds"]] = (shares[0], shares[-1])
+    assert sweeps == 250
+    assert found == COVERAGE
+
+
+@pytest.mark.parametrize(
+    ("tasks", "seeds", "sentence", "width"),
+    [
+        (
+            2,
+            2,
+            "held the truth in 43 to 68 % of 250 simulated sweeps of one task with 2 seeds",
+            "Of 2 seeds .*9.0 standard",
+        ),
+        (
+            6,
+            4,
+            "held the truth in 86 to 88 % of 250 simulated sweeps of 4 tasks with 3 seeds",
+            "Of 4 seeds .*1.6 standard",
+        ),
+        (2, 1, "count the random policy's return as exact; and a task with one", "One seed has no interval"),
+    ],
+)
+def test_a_page_says_how_sure_so_few_runs_are(
+    tasks: int, seeds: int, sentence: str, width: str, tmp_path: Path
+) -> None:
+    write_results(swept(small_sweep(tasks=tuple(RANDOM)[-tasks:], seeds=tuple(range(seeds)), notes={})), tmp_path)
+    build_sweep_report(tmp_path)
+    text = (tmp_path / "small.md").read_text()
+    assert sentence in text
+    assert re.search(width, text)
 
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed; make test says how to change that")
@@ -324,6 +362,13 @@ def test_the_fewest_answers_that_reach_nine_tenths_are_told() -> None:
         ["hopper", "200", "0.89", "0.91", "0.85"],
         ["reacher", "none of these", "0.50", "0.60", "0.70"],
     ]
+    shares["ant", TRUE_REWARD] = shares["ant", "200 answers"] = [1.0]
+    more = small_sweep(tasks=("hopper", "reacher", "ant"), seeds=(0,), conditions=conditions)
+    unfinished = SweepScores(
+        swept(more, lambda trial: (trial.task, trial.condition) in shares, lambda t: shares[t.task, t.condition][0])
+    )
+    fewest = {row[0]: row[1] for row in answers_table(unfinished)["rows"]}
+    assert fewest == {"hopper": "200", "reacher": "none of these", "ant": "≤ 200"}, "50 were not tried on ant"
 
 
 def test_a_task_without_a_scale_is_left_out_and_named(tmp_path: Path) -> None:

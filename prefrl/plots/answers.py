@@ -31,6 +31,7 @@ class TaskAnswers:
     baseline: Estimate | None = None  # PPO on the true reward
     enough: float | None = None  # the return that counts as reaching it
     reached: Estimate | None = None  # the one of the means, at the fewest answers, that does
+    tried_fewer: bool = True  # all smaller numbers of answers in the sweep, else fewer may be enough
     paper: Sequence[tuple[float, float]] = ()  # (answers, true return)
 
 
@@ -49,7 +50,8 @@ def answers_panels(tasks: Sequence[TaskAnswers]) -> Figure:
         low, high = limits(drawn)
         _intervals(axes, panel.means, (low, high))
         if panel.reached is not None:
-            _mark(axes, panel.reached, low, last=panel.reached.at == max(each.at for each in panel.means))
+            last = panel.reached.at == max(each.at for each in panel.means)
+            _mark(axes, panel.reached, low, last, "" if panel.tried_fewer else "≤ ")
         if not panel.means:
             say_empty(axes)
         axes.set_ylim(low, high)
@@ -82,13 +84,20 @@ def _intervals(axes: Axes, means: Sequence[Estimate], limits: tuple[float, float
             axes.plot([each.at] * 2, ends, color=COLOUR, linewidth=1.0, zorder=3)
 
 
-def _mark(axes: Axes, reached: Estimate, low: float, last: bool) -> None:
+def _mark(axes: Axes, reached: Estimate, low: float, last: bool, sign: str) -> None:
     """A ring about the mean, and the number of answers beside the foot of a line from it, inside the panel."""
     axes.plot(reached.at, reached.value, marker="o", markersize=9, markerfacecolor="none", color="black", zorder=5)
     axes.plot([reached.at] * 2, [low, reached.value], color="black", linewidth=0.8, linestyle=(0, (2, 2)), zorder=2)
     offset, side = ((-3, 3), "right") if last else ((3, 3), "left")
     axes.annotate(
-        f"{reached.at:g}", (reached.at, low), offset, textcoords="offset points", fontsize=8.5, horizontalalignment=side
+        f"{sign}{reached.at:g}",
+        (reached.at, low),
+        offset,
+        textcoords="offset points",
+        fontsize=8.5,
+        horizontalalignment=side,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+        zorder=6,
     )
 
 
@@ -115,7 +124,7 @@ def _legend(tasks: Sequence[TaskAnswers]) -> list[Line2D]:
         handles.append(sample("0.9 of the way to it from random", color="black", linewidth=1.0, linestyle=DOTTED))
     if any(each.reached is not None for each in tasks):
         ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": ""}
-        handles.append(sample("first mean that reaches 0.9", color="black", **ring))
+        handles.append(sample("first mean that reaches 0.9 (≤: fewer not tried)", color="black", **ring))
     if any(each.paper for each in tasks):
         diamond = {"marker": "D", "markersize": 4.5, "markerfacecolor": "white", "linestyle": ""}
         handles.append(sample(PAPER, color=GREY, **diamond))

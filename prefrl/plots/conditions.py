@@ -44,13 +44,13 @@ def looks(conditions: Sequence[str], baseline: str | None = None) -> dict[str, L
     """A look for each condition, in their order; the baseline is black, solid and thin.
 
     Any seven that follow each other differ in colour. From the eighth on a colour comes again, with other dashes and
-    another marker: 49 are distinct.
+    another marker: 49 are distinct, in black and white too.
     """
     found: dict[str, Look] = {}
     for condition in conditions:
         again, colour = divmod(len(found.keys() - {baseline}), len(CONDITION_COLOURS))
-        own = (colour + again) % len(CONDITION_COLOURS)
-        found[condition] = Look(CONDITION_COLOURS[colour], CONDITION_LINES[own], CONDITION_MARKERS[own])
+        line, marker = ((colour + shift) % len(CONDITION_COLOURS) for shift in (again, 2 * again))
+        found[condition] = Look(CONDITION_COLOURS[colour], CONDITION_LINES[line], CONDITION_MARKERS[marker])
         if condition == baseline:
             found[condition] = Look("#000000", "-", "*", width=1.2)
     return found

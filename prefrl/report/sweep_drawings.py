@@ -32,11 +32,12 @@ def sweep_figures(scores: SweepScores) -> Iterator[SweepFigure]:
     sweep = scores.results.sweep
     looks = plots.looks(scores.conditions, sweep.baseline)
     if "profiles" in sweep.drawings:
-        aggregates, profiles = _aggregates(scores), _profiles(scores)
+        common = scores.comparable
+        which = "all tasks" if common is scores else ", ".join(common.tasks)
         yield SweepFigure(
             "profiles",
-            "Scores over all tasks",
-            plots.aggregate_profiles(aggregates, profiles, looks),
+            f"Scores over {which}",
+            plots.aggregate_profiles(_aggregates(common), _profiles(common), looks),
             f"{_bars(scores)} are 95 % intervals of the stratified bootstrap over seeds; of the optimality gap, less "
             "is better. Below, the share of all runs that score above τ.",
         )
@@ -153,6 +154,7 @@ def _task_answers(scores: SweepScores, task: str) -> TaskAnswers:
         baseline=_known(baseline),
         enough=None if math.isnan(enough) else enough,
         reached=None if reached is None else means[reached],
+        tried_fewer=reached is None or scores.tried_fewer(task, reached),
         paper=[(count, paper[name]) for name, count in scores.answers.items() if name in paper],
     )
 

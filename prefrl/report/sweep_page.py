@@ -6,9 +6,12 @@ Reads sweep.json and trials.jsonl and nothing else, so that what is committed ca
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+import scipy
 
 from prefrl import plots
 from prefrl.errors import UserError
@@ -17,13 +20,21 @@ from prefrl.report.html import Drawer, number, render, write_page
 from prefrl.report.sweep_drawings import sweep_figures
 from prefrl.report.sweep_scores import SweepScores
 from prefrl.statistics import RESAMPLES
-from prefrl.sweep.results import SweepResults, read_results
+from prefrl.sweep.results import Outcome, SweepResults, read_results
 
-# As experiments/interval_coverage.py measured.
-COVERAGE = (
-    "of few seeds they are too narrow, and held the truth in 88 to 91 % of 250 simulated sweeps of eight tasks with "
-    "three seeds (experiments/interval_coverage.py)"
-)
+# As experiments/interval_coverage.py measured: by tasks and seeds, the fewest and the most of 250 simulated sweeps, in
+# percent, that the intervals of an aggregate held the truth of.
+COVERAGE = {
+    (8, 5): (91, 93),
+    (8, 3): (88, 91),
+    (8, 2): (78, 85),
+    (4, 5): (92, 94),
+    (4, 3): (86, 88),
+    (4, 2): (67, 78),
+    (1, 5): (86, 93),
+    (1, 3): (63, 78),
+    (1, 2): (43, 68),
+}
 
 
 def build_sweep_report(folder: Path) -> Path:
@@ -76,13 +87,17 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
     sections = []
     if sweep.baseline is not None:
         table = tables.aggregate_table(scores)
-        about = _about_aggregates(f"“{sweep.baseline}”")
+        about = _about_aggregates(scores, f"“{sweep.baseline}”")
         if any(math.isfinite(scores.paper_iqm(name)) for name in scores.conditions):
             about.append(
                 "The paper's is the interquartile mean of its scores on the same tasks. Of each it tells the mean over "
                 "5 runs, and not the runs: the best and the worst quarter of the tasks are left out."
             )
         sections.append({"title": "Over all tasks", "table": table, "about": about})
+        if (common := scores.comparable) is not scores:
+            about = ["As above, over those of the tasks that every condition has runs of: these rows can be compared."]
+            title = f"Over {', '.join(common.tasks)}"
+            sections.append({"title": title, "table": tables.aggregate_table(common), "about": about})
     papers = any(sweep.paper.get(task) for task in sweep.tasks)
     about = [
         "Mean over seeds and its 95 % t interval; each seed's return is the mean over its final evaluation's episodes."
@@ -102,12 +117,13 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
             about.append(f"The paper's score of 1 is its own “{sweep.baseline}”; its 0 is our random policy.")
         sections.append({"title": "Normalised scores", "table": tables.score_table(scores), "about": about})
     if sweep.baseline is not None and "answers" in sweep.drawings:
-        about = ["Mean scores by the number of answers."]
+        about = ["Mean scores by the number of answers. ≤: of fewer there is no run yet, and they may be enough."]
         sections.append({"title": "How many answers it takes", "table": tables.answers_table(scores), "about": about})
     return sections
 
 
-def _about_aggregates(baseline: str) -> list[str]:
+def _about_aggregates(scores: SweepScores, baseline: str) -> list[str]:
+    tasks, runs = len(scores.scored(scores.results.sweep.baseline or "")), scores.baseline_runs()
     return [
         f"Of the final returns of all seeds on all tasks, as scores: 0 is the random policy, 1 the mean of {baseline}. "
         "The interquartile mean leaves out the best and the worst quarter of the runs, rounded down; the optimality "
@@ -116,12 +132,38 @@ def _about_aggregates(baseline: str) -> list[str]:
         f"In brackets, 95 % intervals: percentiles of {RESAMPLES:,} resamples of the seeds within each task. Those of "
         f"{baseline} are resampled too, so that the intervals hold how uncertain the scale is; of {baseline} itself, "
         "score and scale are drawn together, and its gap has no interval. They are about other seeds, not about other "
-        f"tasks; they count the random policy's return as exact; {COVERAGE}; and a task with one seed adds nothing to "
-        f"them. A resample in which {baseline} is no better than random on some task has no score, and is left out.",
+        f"tasks; they count the random policy's return as exact; {_coverage(tasks, runs)}and a task with one seed adds "
+        f"nothing to them. A resample in which {baseline} is no better than random on some task has no score, and is "
+        "left out.",
         "Tasks and runs: how many of the sweep's the scores are of. Inside or above: on how many tasks the condition's "
-        f"mean is at or above that of {baseline}, or at least inside its 95 % t interval. Of three seeds that interval "
-        "is wide, 2.5 standard deviations to either side, and so the first count is kind; the second is not.",
+        f"mean is at or above that of {baseline}, or at least inside its 95 % t interval. {_width(runs)}",
     ]
+
+
+def _coverage(tasks: int, seeds: int) -> str:
+    """What was measured of sweeps with no more tasks and seeds than this one; empty where it is smaller than all."""
+    alike = [case for case in COVERAGE if case[0] <= tasks and case[1] <= seeds]
+    if not alike:
+        return ""
+    tasks, seeds = max(alike)
+    least, most = COVERAGE[tasks, seeds]
+    kind = f"{'one task' if tasks == 1 else f'{tasks} tasks'} with {seeds} seeds"
+    return (
+        f"of few seeds they are too narrow, and held the truth in {least} to {most} % of 250 simulated sweeps of "
+        f"{kind} (experiments/interval_coverage.py); "
+    )
+
+
+def _width(seeds: int) -> str:
+    """How wide the t interval of so many seeds is."""
+    if seeds < 2:
+        return "One seed has no interval to be inside."
+    half = float(scipy.stats.t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
+    kind = "wide, " if seeds < 5 else ""
+    return (
+        f"Of {seeds} seeds that interval is {kind}{half:.1f} standard deviations to either side, and so the first "
+        "count is kind; the second is not."
+    )
 
 
 def _notices(scores: SweepScores) -> list[str]:
@@ -147,8 +189,8 @@ def _notices_of_scores(scores: SweepScores) -> list[str]:
     over = {(*scores.scored(name), "compared", *scores.compared(name)) for name in scores.conditions}
     if len(over - {("compared",)}) > 1:
         notices.append(
-            "Over all tasks, rows and lines are not over the same tasks, for want of finished runs: they can't be "
-            "compared with each other."
+            "Over all tasks, rows are not over the same tasks, for want of finished runs: they can't be compared with "
+            f"each other{'' if scores.comparable is scores else '; below are those that can'}."
         )
     alone = {name: scores.single(name) for name in scores.conditions if scores.single(name)}
     without = [name for name, tasks in alone.items() if len(tasks) == len(scores.compared(name))]
@@ -193,7 +235,7 @@ def _provenance(results: SweepResults) -> list[tuple[str, str]]:
         ("trials", f"{number(len(outcomes))}, {hours:.1f} h of wall-clock time in all"),
         ("machine", _distinct([", ".join(f"{k} {v}" for k, v in each.machine.items()) for each in outcomes])),
         ("versions", _distinct(versions)),
-        ("revision", _distinct([each.git_revision for each in outcomes])),
+        ("revision", _revisions(outcomes)),
         ("begun", " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "–"),
         ("command", f"prefrl sweep {results.name}"),
     ]
@@ -201,6 +243,12 @@ def _provenance(results: SweepResults) -> list[tuple[str, str]]:
 
 def _distinct(texts: Sequence[str]) -> str:
     return "; ".join(text for text in dict.fromkeys(texts) if text) or "–"
+
+
+def _revisions(outcomes: Sequence[Outcome]) -> str:
+    """Each with the number of trials that it ran, wholly or from a checkpoint on."""
+    counts = Counter(revision for each in outcomes for revision in dict.fromkeys(each.git_revision.split("; ")))
+    return "; ".join(f"{revision} ({count})" for revision, count in counts.items() if revision) or "–"
 
 
 def _markdown(content: dict[str, Any], pictures: Sequence[str]) -> str:

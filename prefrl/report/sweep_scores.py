@@ -128,9 +128,35 @@ class SweepScores:
         """Of the tasks that are scored."""
         return sum(len(self.returns(task, condition)) for task in self.scored(condition))
 
+    def baseline_runs(self) -> int:
+        """The fewest on any task that is scored; 0 if none is."""
+        baseline = self.results.sweep.baseline or ""
+        return min((len(self.returns(task, baseline)) for task in self.scored(baseline)), default=0)
+
     def scored(self, condition: str) -> list[str]:
         """The tasks over which the condition's scores are taken together: those with a scale and a run of it."""
         return [task for task in self.tasks if task not in self.unscored and len(self.returns(task, condition))]
+
+    @cached_property
+    def comparable(self) -> SweepScores:
+        """The same over the tasks that every condition with a run has runs of, so that conditions can be compared.
+
+        Itself where that is all of them, or none.
+        """
+        having = [set(self.scored(name)) for name in self.conditions if self.scored(name)]
+        common = tuple(task for task in self.tasks if having and all(task in each for each in having))
+        if not common or all(set(common) == each for each in having):
+            return self
+        sweep, results = self.results.sweep, self.results
+        part = replace(
+            sweep,
+            tasks=common,
+            task_options={task: each for task, each in sweep.task_options.items() if task in common},
+            notes={task: each for task, each in sweep.notes.items() if task in common},
+        )
+        return SweepScores(
+            replace(results, sweep=part, outcomes=tuple(each for each in results.outcomes if each.task in common))
+        )
 
     def compared(self, condition: str) -> list[str]:
         """The tasks on which both the condition and the baseline have a run."""
@@ -193,8 +219,13 @@ class SweepScores:
                 counts[name] = round(float(np.mean(labels)))
         return dict(sorted(counts.items(), key=lambda item: item[1]))
 
+    def tried_fewer(self, task: str, condition: str) -> bool:
+        """Whether every smaller number of answers has a run, so that none of them is known to be enough."""
+        fewer = list(self.answers)[: list(self.answers).index(condition)]
+        return all(len(self.returns(task, each)) for each in fewer)
+
     def enough_answers(self, task: str) -> str | None:
-        """The condition with the fewest answers whose mean score reaches 0.9; None if none does."""
+        """The condition with the fewest answers, of those that ran, whose mean score reaches 0.9; None if none does."""
         for condition in self.answers:
             if self.score_of(task, self.mean(task, condition).value) >= ENOUGH:
                 return condition

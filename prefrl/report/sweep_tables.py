@@ -75,6 +75,8 @@ def answers_table(scores: SweepScores) -> Table:
         means = [scores.score_of(task, scores.mean(task, name).value) for name in scores.answers]
         none = "none of these" if np.isfinite(means).any() else "–"
         fewest = none if enough is None else number(scores.answers[enough])
+        if enough is not None and not scores.tried_fewer(task, enough):
+            fewest = f"≤ {fewest}"
         rows.append([task, fewest, *(_rounded(mean) for mean in means)])
     return _table("task", f"fewest answers that reach {ENOUGH}", *map(number, scores.answers.values()), rows=rows)
 

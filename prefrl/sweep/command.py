@@ -104,9 +104,14 @@ def sweep(options: SweepOptions) -> bool:
     if options.collect:
         _publish(collect(name, defined, root, out), out)
         return True
+    _refuse_shared_stores(trials)
+    if options.engine == "pool" and (options.address or options.resources):
+        raise UserError("--address and --resources are of --engine ray")
     workers = options.workers or max(1, available_cores() // options.threads)
     if options.dry_run:
         print_plan(make_plan(trials, root, workers, options.threads), trials, root)
+        if options.engine == "ray" and options.workers is None:
+            print("a plan asks no cluster: --workers says how many trials it has room for side by side")
         return True
     with view_for_output() as view:
         sweeping = Sweeping(trials, root, _engine(options, workers), view, options.threads, options.retries)
@@ -115,9 +120,23 @@ def sweep(options: SweepOptions) -> bool:
     _summarise(tally, trials)
     if options.part is not None and trials:  # other parts may be writing at the same moment
         print(f"when all parts are done, {_collecting(options)} writes the results")
-    elif tally.done:
+    elif tally.done or (known and not (out / "sweep.json").exists()):
         _publish(collect(name, defined, root, out), out)
     return not tally.unfinished()
+
+
+def _refuse_shared_stores(trials: Sequence[Trial]) -> None:
+    """Each trial would train on what the others asked, and the order in which they run would decide what is learnt."""
+    by_store: dict[str, set[str]] = {}
+    for trial in trials:
+        if trial.config.store is not None:
+            by_store.setdefault(str(trial.config.store), set()).add(trial.id)
+    for store, ids in by_store.items():
+        if len(ids) > 1:
+            raise UserError(
+                f"{len(ids)} trials would train on each other's answers in {store}; leave 'store' out, as each keeps "
+                "its own in its run directory, or give answers of before as 'replay'"
+            )
 
 
 def chosen(sweep: Sweep, options: SweepOptions) -> list[Trial]:
@@ -173,8 +192,6 @@ def _part(trials: Sequence[Trial], part: str) -> list[Trial]:
 
 def _engine(options: SweepOptions, workers: int) -> Engine:
     if options.engine == "pool":
-        if options.address or options.resources:
-            raise UserError("--address and --resources are of --engine ray")
         return Pool(workers)
     from prefrl.sweep.ray_engine import RayEngine  # Ray is an extra
 

@@ -5,6 +5,7 @@ Written in experiments/NAME.py as `SWEEP = Sweep(...)`; run by `prefrl sweep NAM
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import json
@@ -65,10 +66,16 @@ class Trial:
             for name in path:
                 stage = stage.get(name) if isinstance(stage, dict) else None
             if not isinstance(stage, dict) or last not in stage:
-                raise UserError(f"no option {key!r}; `prefrl train --help` lists them, as --{key.replace('_', '-')}")
+                raise UserError(f"no option {key!r} of {self.condition!r}; {_nearest(key, flat(options))}")
             stage[last] = value
         # Checked and converted all at once, as config.json is: 2e6 steps are 2000000, else one run would have two ids.
-        return config_from_json(options, f"{self.task}, {self.condition}").resolved()
+        what = f"{self.task}, {self.condition}"
+        config = config_from_json(options, what)
+        try:
+            return config.resolved()
+        except UserError as error:
+            spelt = "; a sweep spells --ppo.num-envs as 'ppo.num_envs'" if "--" in str(error) else ""
+            raise UserError(f"{what}: {error}{spelt}") from error
 
     @cached_property
     def learnt_from(self) -> dict[str, Any]:
@@ -153,6 +160,12 @@ class Sweep:
                 raise UserError(f"the sweep's {name}: {values} names one twice, which would count as two runs")
         if not (self.tasks and self.conditions and self.seeds):
             raise UserError(f"sweep {self.title!r} has no trials; give it tasks, conditions and seeds")
+        if min(self.seeds) < 0:
+            raise UserError(f"the sweep's seeds: {min(self.seeds)} is below 0")
+        for name in ("task_options", "notes"):
+            for task in getattr(self, name):
+                if task not in self.tasks:
+                    raise UserError(f"the sweep's {name}: {task!r} is none of its tasks: {', '.join(self.tasks)}")
         if self.baseline is not None and self.baseline not in self.conditions:
             raise UserError(f"the baseline {self.baseline!r} is none of: {', '.join(self.conditions)}")
         if "profiles" in self.drawings and self.baseline is None:
@@ -236,6 +249,17 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
     if not isinstance(found.get("SWEEP"), Sweep):
         raise UserError(f"{path} defines no SWEEP = prefrl.sweep.Sweep(...)")
     return path.stem, found["SWEEP"]
+
+
+def _nearest(key: str, options: Mapping[str, Any]) -> str:
+    """What a mistyped or half-written option is likely to be: its end, or its letters, or where all are listed."""
+    ends = [option for option in options if option.rpartition(".")[2] == key]
+    alike = difflib.get_close_matches(key, options, n=1) or difflib.get_close_matches(
+        key, [option.rpartition(".")[2] for option in options], n=1
+    )
+    if found := ends or [option for option in options if alike and option.endswith(alike[0])]:
+        return f"did you mean {' or '.join(map(repr, found))}?"
+    return "`prefrl train --help` lists them; a sweep spells --ppo.num-envs as 'ppo.num_envs'"
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
