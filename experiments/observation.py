@@ -1,4 +1,4 @@
-"""Which observation of a step the predictor is given, before its action or after: eight tasks, three seeds.
+"""Which observation of a step the predictor is given, before its action, after it or both: eight tasks, three seeds.
 
     prefrl sweep observation
     prefrl report experiments/results/observation
@@ -11,18 +11,15 @@ figure2.py, and are not run again.
 from prefrl.paper import FIGURE_2, TRUE_REWARD
 from prefrl.sweep import Sweep
 
-AFTER, BEFORE = {"reward.observation": "after"}, {"reward.observation": "before"}
+BEFORE, AFTER, BOTH = ({"reward.observation": when} for when in ("before", "after", "both"))
 SWEEP = Sweep(
-    title="Predictors that are given the observation before an action or the one after",
+    title="Predictors that are given the observation before an action, the one after, or both",
     tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
     conditions={
         TRUE_REWARD: {"feedback": "none"},
-        "1400, after": {"labels": 1400, **AFTER},
+        "700, both": {"labels": 700, **BOTH},
         "700, after": {"labels": 700, **AFTER},
-        "350, after": {"labels": 350, **AFTER},
-        "1400, before": {"labels": 1400, **BEFORE},
         "700, before": {"labels": 700, **BEFORE},
-        "350, before": {"labels": 350, **BEFORE},
     },
     seeds=(0, 1, 2),
     options={"steps": 2_000_000, "video": False},

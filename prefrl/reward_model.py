@@ -49,6 +49,11 @@ def preference_loss(returns: Tensor, mu: Tensor, error_rate: float = 0.1) -> Ten
     return -(mu * preference_probability(returns, error_rate).log()).sum(dim=-1)
 
 
+def _seen(observation_dim: int, observation: When) -> int:
+    """How many numbers of observations a predictor is given at each step."""
+    return observation_dim * (2 if observation == "both" else 1)
+
+
 class _Shape(pydantic.BaseModel):
     """What RewardEnsemble.save notes beside the weights."""
 
@@ -64,7 +69,7 @@ class _Shape(pydantic.BaseModel):
 
     def weights(self) -> list[list[int]]:
         """Shape of each layer's weights."""
-        sizes = [self.observation_dim + self.action_dim, *self.hidden, 1]
+        sizes = [_seen(self.observation_dim, self.observation) + self.action_dim, *self.hidden, 1]
         return [[self.members, fan_in, fan_out] for fan_in, fan_out in itertools.pairwise(sizes)]
 
 
@@ -83,7 +88,7 @@ class RewardEnsemble(nn.Module):
             that both segments of a pair are scored by one network.
         reward_deviation: of the normalised reward (1 on MuJoCo, section A).
         seed: of the initial weights.
-        observation: which one of a step it is given, before the action or after.
+        observation: which one of a step it is given, before the action or after, or both, one behind the other.
     """
 
     def __init__(
@@ -102,7 +107,8 @@ class RewardEnsemble(nn.Module):
         self.observation_dim, self.action_dim, self.members = observation_dim, action_dim, members
         self.hidden, self.dropout, self.reward_deviation = tuple(hidden), dropout, reward_deviation
         generator = torch.Generator().manual_seed(seed)
-        sizes = [observation_dim + action_dim, *hidden, 1]
+        seen = _seen(observation_dim, observation)
+        sizes = [seen + action_dim, *hidden, 1]
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in itertools.pairwise(sizes):
@@ -117,13 +123,16 @@ class RewardEnsemble(nn.Module):
         self.observation_deviation: Tensor
         self.reward_mean: Tensor
         self.reward_scale: Tensor
-        self.register_buffer("observation_mean", torch.zeros(observation_dim))
-        self.register_buffer("observation_deviation", torch.ones(observation_dim))
+        self.register_buffer("observation_mean", torch.zeros(seen))
+        self.register_buffer("observation_deviation", torch.ones(seen))
         self.register_buffer("reward_mean", torch.zeros(members))
         self.register_buffer("reward_scale", torch.ones(members))
 
     def inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """(..., observation_dim), (..., action_dim) -> (..., their sum), observations normalised."""
+        """(..., observation_dim), (..., action_dim) -> (..., their sum), observations normalised.
+
+        As everywhere here, of both observations of a step there are 2 observation_dim.
+        """
         normalised = (observations - self.observation_mean) / self.observation_deviation
         return torch.cat([normalised, actions], dim=-1)
 
@@ -189,8 +198,9 @@ class RewardEnsemble(nn.Module):
 
     def set_observation_statistics(self, mean: NDArray[np.floating], deviation: NDArray[np.floating]) -> None:
         """Set the input normalisation, (observation_dim,) each; constant observations stay as they are."""
-        self.observation_mean.copy_(torch.as_tensor(mean))
-        self.observation_deviation.copy_(torch.as_tensor(np.where(deviation < 1e-6, 1.0, deviation)))
+        times = len(self.observation_mean) // self.observation_dim
+        self.observation_mean.copy_(torch.as_tensor(np.tile(mean, times)))
+        self.observation_deviation.copy_(torch.as_tensor(np.tile(np.where(deviation < 1e-6, 1.0, deviation), times)))
 
     def normalise_rewards_over(self, member_rewards: Tensor, compared: Tensor | None = None) -> None:
         """Normalise each member's output so that these raw rewards, (members, B), get mean 0 and deviation 1 at most.

@@ -68,7 +68,7 @@ class RewardOptions:
     """share of hidden units dropped in training"""
     observation: When = "before"
     """which observation of a step the predictor is given: before its action, as in the paper, or after it, which says
-    more of what most environments pay for"""
+    more of what most environments pay for, or both"""
     normalise_observations: bool = True
     """normalise observations inside the predictor"""
     normalise_rewards: bool = True

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from prefrl.errors import NumericalError, UserError
 from prefrl.reward_model import RewardEnsemble
 from prefrl.rollouts import action_dim, encode_actions, observations_after
+from prefrl.segments import observed
 
 
 def _load(predictor: RewardEnsemble | Path | str, env: Any) -> RewardEnsemble:
@@ -57,13 +58,12 @@ class PredictedReward(gymnasium.Wrapper, RecordConstructorArgs):
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step the environment; the reward is r̂(observation, action), that before or after as the predictor wants."""
+        """Step the environment; the reward is r̂(observation, action), with whichever the predictor is given."""
         encoded = encode_actions(self.action_space, np.asarray(action)[None])
-        observed = np.array(self._observation, dtype=np.float32)  # a copy: the environment may write into its own
+        before = np.array(self._observation, dtype=np.float32)  # a copy: the environment may write into its own
         self._observation, reward, terminated, truncated, info = self.env.step(action)
-        if self.predictor.observation == "after":
-            observed = np.asarray(self._observation, dtype=np.float32)
-        predicted = float(self.predictor.predict(observed[None], encoded)[0])
+        seen = observed(before, np.asarray(self._observation, dtype=np.float32), self.predictor.observation)
+        predicted = float(self.predictor.predict(seen[None], encoded)[0])
         return self._observation, predicted, terminated, truncated, {**info, "true_reward": reward}
 
 
@@ -91,11 +91,10 @@ class VectorPredictedReward(VectorWrapper):
         Raises:
             NumericalError: a predicted reward is not finite.
         """
-        # Before the step, which may write into the observations that it returned last.
-        predicted = self._predict(self.observations, actions) if self.predictor.observation == "before" else None
+        before = np.array(self.observations, dtype=np.float32)  # a copy: the environments may write into their own
         self.observations, rewards, terminations, truncations, info = self.env.step(actions)
-        if predicted is None:
-            predicted = self._predict(observations_after(self.observations, info), actions)
+        after = observations_after(self.observations, info)
+        predicted = self._predict(observed(before, after, self.predictor.observation), actions)
         self.env_steps += self.num_envs
         return self.observations, predicted, terminations, truncations, {**info, "true_reward": rewards}
 

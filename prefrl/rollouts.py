@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prefrl.candidate_films import CandidateFilms, Film
 from prefrl.errors import NumericalError
-from prefrl.segments import Segment, When
+from prefrl.segments import Segment, When, observed
 from prefrl.simulation import MujocoVectorEnv
 
 States = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -40,8 +40,8 @@ class Rollout:
     films: dict[tuple[int, int], Film] | None = None  # by first step and environment; None where nothing is filmed
 
     def observed(self, when: When) -> NDArray[np.float32]:
-        """(S, n, obs_dim): the observation before or after each action."""
-        return self.observations if when == "before" else self.next_observations
+        """(S, n, obs_dim): the observation before or after each action; (S, n, 2 obs_dim): both."""
+        return observed(self.observations, self.next_observations, when)
 
     def segment(self, start: int, env: int, length: int) -> Segment:
         """Copy `length` steps of one environment out of the rollout."""

@@ -17,7 +17,14 @@ from prefrl.errors import UserError
 if TYPE_CHECKING:
     from prefrl.rollouts import Rollout
 
-When = Literal["before", "after"]  # the action of a step
+When = Literal["before", "after", "both"]  # the action of a step
+
+
+def observed(before: NDArray[np.float32], after: NDArray[np.float32], when: When) -> NDArray[np.float32]:
+    """What is seen of steps: one of (..., obs_dim) each, or (..., 2 obs_dim) for both, one behind the other."""
+    if when == "both":
+        return np.concatenate([before, after], axis=-1)
+    return before if when == "before" else after
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +46,7 @@ class Segment:
         return len(self.observations)
 
     def observed(self, when: When) -> NDArray[np.float32]:
-        """(T, obs_dim): the observation before or after each action.
+        """(T, obs_dim): the observation before or after each action; (T, 2 obs_dim): both.
 
         Raises:
             UserError: it was recorded by a version that did not keep those after.
@@ -51,7 +58,7 @@ class Segment:
                 f"a segment recorded at {self.env_steps} environment steps holds no observations after its actions, "
                 "as older versions kept none; train on it with --reward.observation before"
             )
-        return self.next_observations
+        return observed(self.observations, self.next_observations, when)
 
     @property
     def true_return(self) -> float:

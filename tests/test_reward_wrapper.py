@@ -37,7 +37,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "both"])
 def test_one_environments_reward_is_that_of_an_observation_and_the_action(when: When, tmp_path: Path) -> None:
     predictor = make_predictor(observation=when)
     predictor.save(saved := tmp_path / "predictor.safetensors")
@@ -50,8 +50,8 @@ def test_one_environments_reward_is_that_of_an_observation_and_the_action(when: 
         observation, true_reward, _, truncated, _ = plain.step(action)
         seen, reward, _, ended, info = wrapped.step(action)
         np.testing.assert_array_equal(seen, observation)
-        observed = before if when == "before" else observation
-        assert reward == pytest.approx(float(predictor.predict(observed[None], action[None])[0]), abs=1e-6)
+        seen_by = {"before": before, "after": observation, "both": np.concatenate([before, observation])}[when]
+        assert reward == pytest.approx(float(predictor.predict(seen_by[None], action[None])[0]), abs=1e-6)
         assert info["true_reward"] == true_reward
         assert ended == truncated
         before = observation
@@ -60,7 +60,7 @@ def test_one_environments_reward_is_that_of_an_observation_and_the_action(when: 
             wrapped.reset()
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "both"])
 def test_many_environments_are_paid_as_each_alone_also_across_resets(when: When) -> None:
     horizon = 6
     predictor = make_predictor(observation=when)

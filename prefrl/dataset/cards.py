@@ -74,9 +74,9 @@ def model_card(predictor: RewardEnsemble, task: str | None, metrics: Metrics) ->
     return _render(
         "model_card.md.j2",
         **_names(task),
-        observation_dim=predictor.observation_dim,
+        observation_dim=f"{'2 × ' if predictor.observation == 'both' else ''}{predictor.observation_dim}",
         action_dim=predictor.action_dim,
-        when=predictor.observation,
+        when="before and after" if predictor.observation == "both" else predictor.observation,
         members=predictor.members,
         hidden=" and ".join(map(str, predictor.hidden)),
         deviation=f"{predictor.reward_deviation:g}",
