@@ -61,6 +61,9 @@ def _outcome(trial: Trial, share: float) -> Outcome:
     rise = 1 - np.exp(-4 * np.linspace(0.01, 1, 100))
     returns = low + (final - low) * rise / rise[-1] + 0.03 * (best - low) * rng.standard_normal(100)
     episodes = [final - 1.0, final + 1.0]
+    predictor: dict[str, list[float | None]] = {}
+    if trial.options.get("feedback") != "none":
+        predictor = {"reward/correlation": [*[0.5] * 90, *[0.9] * 10], "fit/accuracy": [*[None] * 95, *[0.75] * 5]}
     return Outcome(
         id=trial.id,
         task=trial.task,
@@ -80,7 +83,7 @@ def _outcome(trial: Trial, share: float) -> Outcome:
             "true_return": {"mean": final, "std": 1.0, "values": episodes},
             "measures": {"speed": {"mean": 1.5, "std": 0.1, "values": [1.4, 1.6]}},
         },
-        curve={"env_steps": steps.round().tolist(), "true_return": returns.round(3).tolist()},
+        curve={"env_steps": steps.round().tolist(), "true_return": returns.round(3).tolist(), **predictor},
         alarms=["the predictor | guesses"]
         if trial.options.get("labels", 0) < 700 and "feedback" not in trial.options
         else [],

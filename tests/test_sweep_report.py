@@ -20,7 +20,7 @@ from prefrl.paper import FIGURE_2, FIGURE_5, TRUE_REWARD
 from prefrl.report.sweep_drawings import sweep_figures
 from prefrl.report.sweep_page import COVERAGE, build_sweep_report
 from prefrl.report.sweep_scores import SweepScores
-from prefrl.report.sweep_tables import aggregate_table, answers_table, markdown, return_table
+from prefrl.report.sweep_tables import aggregate_table, answers_table, markdown, predictor_table, return_table
 from prefrl.sweep import Sweep, SweepResults, Trial, load_sweep, write_results
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -97,6 +97,7 @@ def test_every_run_its_alarms_and_what_is_missing_are_listed(
     alarmed = sum(bool(each.alarms) for each in incomplete.outcomes)
     assert alarmed == words.count("the predictor guesses") == 2
     assert f"{alarmed} of 9 runs raised an alarm" in words
+    assert "may have been exploited in 2 runs: " in words
     assert "9 of 12 trials are finished" in words
     assert "reacher, true reward, seed 1" in words
     assert "reacher, 350 answers, seed 0" in words
@@ -128,6 +129,13 @@ def test_returns_stand_beside_the_papers_with_their_ratio(incomplete: SweepResul
         "paper −1.80",
     ]
     assert reacher[4].splitlines()[0] == "–"
+
+
+def test_what_the_predictors_were_like_is_told_as_far_as_it_is_known(incomplete: SweepResults) -> None:
+    table = predictor_table(SweepScores(incomplete))
+    assert [column["title"] for column in table["columns"]] == ["task", "350 answers", "700 answers"]
+    known = "correlation 0.900\nheld out 0.75"
+    assert table["rows"] == [["hopper", known, known], ["reacher", "–", known]]
 
 
 def test_scores_are_0_for_random_and_1_for_the_baseline(incomplete: SweepResults) -> None:
@@ -232,7 +240,8 @@ def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Pa
 
 
 def test_a_finished_sweep_has_nothing_to_warn_of(tmp_path: Path) -> None:
-    write_results(swept(small_sweep()), tmp_path)
+    results = swept(small_sweep())
+    write_results(replace(results, outcomes=tuple(replace(each, alarms=[]) for each in results.outcomes)), tmp_path)
     build_sweep_report(tmp_path)
     lines = (tmp_path / "small.md").read_text().splitlines()
     assert lines[2] == "2 tasks · 3 conditions · 2 seeds each; 12 of 12 trials are finished."
@@ -316,10 +325,10 @@ def test_all_columns_of_eight_conditions_are_on_the_screen_and_on_paper(tmp_path
     with browser() as chromium:
         page = chromium.new_page(viewport={"width": 1280, "height": 800})
         page.goto(page_path.as_uri())
-        assert page.evaluate(fit) == [True] * 4
+        assert page.evaluate(fit) == [True] * 5
         page.emulate_media(media="print")
         page.set_viewport_size({"width": 960, "height": 720})  # a sheet of letter or A4 across, within its margins
-        assert page.evaluate(fit) == [True] * 4
+        assert page.evaluate(fit) == [True] * 5
 
 
 def test_reaching_the_baseline_is_by_mean_or_by_its_t_interval() -> None:

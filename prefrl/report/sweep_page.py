@@ -116,6 +116,16 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
         if papers:
             about.append(f"The paper's score of 1 is its own “{sweep.baseline}”; its 0 is our random policy.")
         sections.append({"title": "Normalised scores", "table": tables.score_table(scores), "about": about})
+    table = tables.predictor_table(scores)
+    if any(cell != "–" for row in table["rows"] for cell in row[1:]):
+        about = [
+            "Over the last tenth of each run, the mean over seeds. Correlation: of the predicted and the true reward "
+            "along the policy's own steps. Held out: share of answers that a member of the ensemble was not fitted to "
+            "and gets right; calibration error is expected on those. Spread: how far the members lie apart along the "
+            "policy's own steps, in units of that on the segments compared; above 1 where nobody was asked. What was "
+            "not kept of a run is left out."
+        ]
+        sections.append({"title": "The predicted reward", "table": table, "about": about})
     if sweep.baseline is not None and "answers" in sweep.drawings:
         about = ["Mean scores by the number of answers. ≤: of fewer there is no run yet, and they may be enough."]
         sections.append({"title": "How many answers it takes", "table": tables.answers_table(scores), "about": about})
@@ -172,6 +182,12 @@ def _notices(scores: SweepScores) -> list[str]:
         notices.append(
             f"{_of_trials(missing, scores.results)} not finished; what is missing is named below; everything here is "
             "without it."
+        )
+    if alarmed := [each for each in scores.results.outcomes if each.alarms]:
+        names = "; ".join(f"{each.task}, {each.condition}, seed {each.seed}" for each in alarmed)
+        notices.append(
+            f"The reward may have been exploited in {_counted(alarmed, 'run')}: {names}. The table of all runs says "
+            "why."
         )
     if scores.results.sweep.baseline is not None:
         notices += _notices_of_scores(scores)

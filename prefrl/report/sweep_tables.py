@@ -67,6 +67,21 @@ def score_table(scores: SweepScores) -> Table:
     return _table("task", *scores.conditions, rows=rows) | {"stacked": True}
 
 
+# Of the predictor, by how a cell of the table calls it, and the column of a run's curve.
+PREDICTOR = {
+    "correlation": "reward/correlation",
+    "held out": "fit/accuracy",
+    "calibration error": "held_out/calibration_error",
+    "spread": "reward/spread_ratio",
+}
+
+
+def predictor_table(scores: SweepScores) -> Table:
+    """A row per task, a column per condition with answers: what the predictor was like at the end, over the seeds."""
+    rows = [[task, *(_predictor(scores, task, name) for name in scores.answers)] for task in scores.tasks]
+    return _table("task", *scores.answers, rows=rows) | {"stacked": True}
+
+
 def answers_table(scores: SweepScores) -> Table:
     """A row per task: the fewest answers that reach 0.9 of the baseline, and the score with each number of answers."""
     rows = []
@@ -152,6 +167,18 @@ def _return(scores: SweepScores, task: str, condition: str) -> str:
         if mean.value > 0 and paper > 0:  # of returns below zero a ratio says nothing
             lines.append(f"× {mean.value / paper:.2f}")  # a line of its own: eight columns have no room beside
     return "\n".join(lines)
+
+
+def _predictor(scores: SweepScores, task: str, condition: str) -> str:
+    lines = []
+    for label, column in PREDICTOR.items():
+        ends = [
+            curve[-len(curve) // 10 :] for run in scores.results.of(task, condition) if (curve := run.curve.get(column))
+        ]
+        known = [value for end in ends for value in end if value is not None]
+        if known:
+            lines.append(f"{label} {_rounded(float(np.mean(known)), 3 if label == 'correlation' else 2)}")
+    return "\n".join(lines) or "–"
 
 
 def _standing(scores: SweepScores, task: str, condition: str) -> str:

@@ -24,7 +24,10 @@ from prefrl.sweep.definition import Sweep, Trial, learnt_from
 from prefrl.sweep.results import Outcome, SweepResults, read_results
 from prefrl.sweep.trial_state import differing_options, is_done, refuse_other_options
 
-CURVE = ("true_return", "predicted_return", "reward/correlation", "fit/accuracy")  # columns of metrics.csv
+CURVE = (  # columns of metrics.csv
+    *("true_return", "predicted_return", "reward/correlation", "reward/spread_ratio"),
+    *("fit/accuracy", "held_out/calibration_error"),
+)
 CURVE_POINTS = 100  # each the mean over as many iterations
 RANDOM_EPISODES = 20
 RANDOM_SEED = 2_000_000  # of the actions and the start states, apart from those of training and evaluation
