@@ -252,6 +252,13 @@ def test_a_name_that_is_no_sweep_is_answered_with_those_there_are(
     (tmp_path / "experiments" / "kill.py").write_text("print('no sweep')")
     with pytest.raises(UserError, match=r"experiments/ has tiny; or give"):
         load_sweep("figure9")
+    (tmp_path / "own.py").write_text(
+        "import gymnasium\nfrom prefrl.sweep import Sweep\n"
+        "gymnasium.register('OfTheSweepItself-v0', entry_point='probes:Age', max_episode_steps=16)\n"
+        "SWEEP = Sweep('Own', ('OfTheSweepItself-v0',), {'a': {}}, (0,))\n"
+    )
+    with pytest.raises(UserError, match=r"own.py registers OfTheSweepItself-v0 .* MODULE:OfTheSweepItself-v0"):
+        load_sweep(str(tmp_path / "own.py"))
     with pytest.raises(UserError, match=r"kill.py defines no SWEEP"):
         load_sweep("kill")
 

@@ -18,12 +18,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+import gymnasium
 import numpy as np
 import pydantic
 
 from prefrl.config import TrainConfig, config_from_json, default_config
 from prefrl.errors import UserError
-from prefrl.tasks import TASKS
+from prefrl.tasks import TASKS, register
 
 Options = Mapping[str, Any]  # what differs from a task's defaults, spelt as in config.json: {"oracle.score": "judge"}
 Drawing = Literal["learning", "answers", "profiles"]
@@ -237,7 +238,7 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
         name: of experiments/NAME.py below the current folder, or the path of any Python file; it is executed.
 
     Raises:
-        UserError: there is no such file, or it defines no SWEEP.
+        UserError: there is no such file, it defines no SWEEP, or one of a task that its trials could not find.
     """
     path = Path(name) if name.endswith(".py") else Path("experiments") / f"{name}.py"
     if not path.is_file():
@@ -245,10 +246,19 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
         known = f"experiments/ has {', '.join(there)}" if there else "there are none in experiments/ here"
         raise UserError(f"no sweep {path}; {known}; or give the path of a Python file that defines SWEEP")
     sys.path.insert(0, str(path.parent.resolve()))  # as `python PATH` does, for what the file imports
+    register()
+    registered = set(gymnasium.registry)
     found = runpy.run_path(str(path), run_name=path.stem)
-    if not isinstance(found.get("SWEEP"), Sweep):
+    sweep = found.get("SWEEP")
+    if not isinstance(sweep, Sweep):
         raise UserError(f"{path} defines no SWEEP = prefrl.sweep.Sweep(...)")
-    return path.stem, found["SWEEP"]
+    for task in sweep.tasks:
+        if task in gymnasium.registry and task not in registered:
+            raise UserError(
+                f"{path} registers {task} itself, but each trial is a process of its own, which does not read that "
+                f"file; register it in a module beside it and call the task MODULE:{task}"
+            )
+    return path.stem, sweep
 
 
 def _nearest(key: str, options: Mapping[str, Any]) -> str:
