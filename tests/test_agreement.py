@@ -180,9 +180,9 @@ def test_drift_is_found_where_there_is_some(tmp_path: Path) -> None:
 
 
 def test_queries_that_get_harder_are_no_drift() -> None:
-    """Of 16 intervals with 95 % each, 4 outside have a chance of 1 %."""
+    """Of 8 intervals with 95 % each, 3 outside have a chance of 1 %."""
     found, rng = [], np.random.default_rng(0)
-    for seed in range(16):
+    for seed in range(8):
         survey = survey_of([("steady", Teacher(rationality=3.0))], make_pairs(400, seed), seed)
         (steady,) = survey.labellers
         closer = np.argsort(0.5 * rng.normal(size=400) - survey.true_return.distances)
@@ -190,7 +190,7 @@ def test_queries_that_get_harder_are_no_drift() -> None:
         points = agreement_by_part(harder, survey.true_return)
         assert points[0].share.value > points[4].share.value + 0.05
         found.append(drift(harder, survey.true_return))
-    assert sum(0 in interval for interval in found) >= 13
+    assert sum(0 in interval for interval in found) >= 6
 
 
 def test_few_answers_show_no_drift(store: PreferenceStore) -> None:

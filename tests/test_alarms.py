@@ -267,8 +267,6 @@ def the_larger_the_better(segment: Segment) -> float:
     [
         ("Observation", opposite, 0, True),
         ("Action", None, 0, False),
-        ("Action", None, 1, False),
-        ("Action", the_larger_the_better, 0, True),
         ("Action", the_larger_the_better, 1, True),
     ],
 )

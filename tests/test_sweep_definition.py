@@ -162,6 +162,20 @@ def test_trials_go_seed_after_seed_and_a_condition_has_the_last_word() -> None:
         ({"seeds": 3}, "the sweep's seeds: .*tuple, not 3"),
         ({"drawings": ("curves",)}, "the sweep's drawings, 0: .*'learning', 'answers' or 'profiles', not 'curves'"),
         ({"paper": {"reacher": {"40 answers": None}}}, "the sweep's paper, reacher, 40 answers: .*number, not None"),
+        ({"seeds": (0, -3)}, "the sweep's seeds: -3 is below 0"),
+        (
+            {"task_options": {"reecher": {"labels": 5}}},
+            "the sweep's task_options: 'reecher' is none of its tasks: reacher",
+        ),
+        ({"notes": {"reecher": "x"}}, "the sweep's notes: 'reecher' is none of its tasks: reacher"),
+        (
+            {
+                "tasks": ("reacher", "hopper"),
+                "task_options": {"hopper": {"labels": 70}},
+                "drawings": ("answers",),
+            },
+            "'40 answers' has 40 answers on reacher and 70 on hopper",
+        ),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(changed: dict[str, Any], message: str) -> None:

@@ -318,7 +318,7 @@ def test_a_page_says_how_sure_so_few_runs_are(
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed; make test says how to change that")
 def test_all_columns_of_eight_conditions_are_on_the_screen_and_on_paper(tmp_path: Path) -> None:
-    sweep = sweep_of("figure5")
+    sweep = replace(sweep_of("figure5"), drawings=())
     write_results(swept(sweep, random=dict.fromkeys(sweep.tasks, -1234.0)), tmp_path)
     page_path = build_sweep_report(tmp_path)
     fit = "[...document.querySelectorAll('.scroll')].map(each => each.scrollWidth <= each.clientWidth)"

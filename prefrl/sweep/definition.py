@@ -175,7 +175,11 @@ class Sweep:
             self._refuse_equal_answers()
 
     def _refuse_equal_answers(self) -> None:
-        """One line through conditions with equally many answers would be about what else differs between them."""
+        """One line through conditions with equally many answers would be about what else differs between them.
+
+        Nor has a condition a place on it whose number of answers is another on another task.
+        """
+        first: dict[str, tuple[Any, str]] = {}
         for task in self.tasks:
             by_count: dict[Any, str] = {}
             for condition, changes in self.conditions.items():
@@ -183,6 +187,12 @@ class Sweep:
                 if own.get("feedback") == "none":
                     continue
                 count = own.get("labels", default_config(task).labels)
+                known, elsewhere = first.setdefault(condition, (count, task))
+                if count != known:
+                    raise UserError(
+                        f"{condition!r} has {known} answers on {elsewhere} and {count} on {task}, so there is no curve "
+                        "over answers; give it labels, or leave 'answers' out of the sweep's drawings"
+                    )
                 if count in by_count:
                     raise UserError(
                         f"{by_count[count]!r} and {condition!r} both have {count} answers on {task}, so there is no "
