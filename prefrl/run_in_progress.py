@@ -34,7 +34,7 @@ MILESTONES = (25, 50, 75)  # per cent of the run: a short evaluation and a video
 PEOPLES_MILESTONES = (10, 25, 40, 50, 60, 75, 90)  # people see on the page what comes of their answers
 MILESTONE_EPISODES = 4
 LOOKS = 25  # in a run, for signs that the policy exploits the predictor
-CHECKPOINT_FORMAT = 7  # changes with what PreferenceLoop.state holds, and where a run would go on as another does
+CHECKPOINT_FORMAT = 8  # changes with what PreferenceLoop.state holds, and where a run would go on as another does
 
 
 @dataclass(frozen=True)
