@@ -109,10 +109,10 @@ def encode_actions(space: spaces.Space, actions: NDArray[Any]) -> NDArray[np.flo
 
 
 def observations_after(observations: NDArray[Any], info: dict[str, Any]) -> NDArray[np.float32]:
-    """What a step of many environments led to, (n, obs_dim), where it was no reset's first observation that came back.
+    """What a step of many environments led to, (n, obs_dim): of an episode that ended its last observation.
 
     Args:
-        observations: that the step returned; of an episode that ended, already the next one's first.
+        observations: that the step returned, of an episode that ended the next one's first.
         info: that it returned with them.
     """
     if "_final_obs" not in info:
