@@ -35,6 +35,7 @@ from prefrl.reward_model import RewardEnsemble
 from prefrl.reward_training import FitReport, RewardTrainer
 from prefrl.reward_wrapper import VectorPredictedReward
 from prefrl.rollouts import Rollout, RolloutRecorder, action_dim, join, state_reader
+from prefrl.segments import observed
 from prefrl.simulation import MujocoVectorEnv
 from prefrl.stage_clock import StageClock
 from prefrl.threads import available_cores, one_torch_thread
@@ -406,10 +407,12 @@ class PreferenceLoop:
         rollouts = list(self._recent)[-NORMALISATION_ROLLOUTS:]
         size = rollouts[0].rewards.size
         chosen = self._sample_rng.integers(size, size=max(1, count // len(rollouts)))
-        observed = [r.observed(self.config.reward.observation) for r in rollouts]
-        observations = np.concatenate([each.reshape(size, -1)[chosen] for each in observed])
+        before, after = (
+            np.concatenate([getattr(r, name).reshape(size, -1)[chosen] for r in rollouts])
+            for name in ("observations", "next_observations")
+        )
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
-        return observations, actions
+        return observed(before, after, self.config.reward.observation), actions
 
     def _calibrate(self) -> Calibration | None:
         """At evenly spaced points of the run and at its end."""

@@ -220,7 +220,7 @@ class SweepScores:
         return dict(sorted(counts.items(), key=lambda item: item[1]))
 
     def tried_fewer(self, task: str, condition: str) -> bool:
-        """Whether every smaller number of answers has a run, so that none of them is known to be enough."""
+        """Whether every smaller number of answers has a run on the task."""
         fewer = list(self.answers)[: list(self.answers).index(condition)]
         return all(len(self.returns(task, each)) for each in fewer)
 
