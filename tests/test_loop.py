@@ -88,11 +88,10 @@ def mean_reward(loop: PreferenceLoop) -> float:
 
 # The ladder. What an untrained policy earns: 0.75 on Action, 0.33 on DiscreteAction, 0 on Observation; the best: 1.
 
-LADDER = pytest.mark.parametrize("probe", ["Action", "DiscreteAction", "Observation"])
+LADDER = pytest.mark.parametrize(("probe", "seed"), [("Action", 0), ("DiscreteAction", 1), ("Observation", 2)])
 
 
 @LADDER
-@pytest.mark.parametrize("seed", range(2))
 def test_rung_1_ppo_on_the_true_reward_finds_the_optimum(make_loop: MakeLoop, probe: str, seed: int) -> None:
     loop = make_loop(f"probes/{probe}-v0", feedback="none", seed=seed)
     finish(loop)
@@ -100,15 +99,14 @@ def test_rung_1_ppo_on_the_true_reward_finds_the_optimum(make_loop: MakeLoop, pr
 
 
 @LADDER
-def test_rung_2_a_perfect_oracle_teaches_the_predictor_the_reward(make_loop: MakeLoop, probe: str) -> None:
+def test_rung_2_a_perfect_oracle_teaches_the_predictor_the_reward(make_loop: MakeLoop, probe: str, seed: int) -> None:
     """From the random policy's segments alone; one answer in 1/e is held out."""
-    for seed in range(3):
-        loop = make_loop(f"probes/{probe}-v0", 4, seed=seed, labels=120, queries__online=False, **WELL_FITTED)
-        report = next(loop.iterations())
-        assert report.metrics["reward/correlation"] > 0.8
-        assert report.metrics["reward/segment_correlation"] > 0.8
-        assert report.metrics["fit/accuracy"] > 0.75
-        loop.close()
+    loop = make_loop(f"probes/{probe}-v0", 4, seed=seed, labels=120, queries__online=False, **WELL_FITTED)
+    report = next(loop.iterations())
+    assert report.metrics["reward/correlation"] > 0.8
+    assert report.metrics["reward/segment_correlation"] > 0.8
+    assert report.metrics["fit/accuracy"] > 0.75
+    loop.close()
 
 
 def test_what_an_action_leads_to_is_seen_by_the_predictor_that_is_given_it(make_loop: MakeLoop) -> None:
@@ -121,7 +119,6 @@ def test_what_an_action_leads_to_is_seen_by_the_predictor_that_is_given_it(make_
 
 
 @LADDER
-@pytest.mark.parametrize("seed", range(3))
 def test_rung_3_the_whole_loop_finds_the_optimum_without_seeing_a_reward(
     make_loop: MakeLoop, probe: str, seed: int
 ) -> None:
@@ -130,11 +127,10 @@ def test_rung_3_the_whole_loop_finds_the_optimum_without_seeing_a_reward(
     assert mean_reward(loop) > 0.9
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_an_oracle_that_prefers_the_opposite_teaches_the_opposite(make_loop: MakeLoop, seed: int) -> None:
+def test_an_oracle_that_prefers_the_opposite_teaches_the_opposite(make_loop: MakeLoop) -> None:
     """So nothing of the true reward reaches the policy by another way."""
     oracle = SyntheticOracle(lambda segment: -segment.true_return, seed=0)
-    loop = make_loop("probes/Observation-v0", 14, oracle, labels=160, seed=seed, **WELL_FITTED)
+    loop = make_loop("probes/Observation-v0", 14, oracle, labels=160, **WELL_FITTED)
     finish(loop)
     assert mean_reward(loop) < -0.9
 
