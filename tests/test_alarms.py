@@ -265,7 +265,6 @@ def the_larger_the_better(segment: Segment) -> float:
 @pytest.mark.parametrize(
     ("task", "score", "seed", "raised"),
     [
-        ("Observation", opposite, 0, True),
         ("Action", None, 0, False),
         ("Action", the_larger_the_better, 1, True),
     ],

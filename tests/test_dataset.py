@@ -128,7 +128,7 @@ def fill(path: Path, cases: list[tuple[Query, list[Answer]]], task: str | None) 
             store.record_taken(taken[::number], Moment(run, number))
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(stores(), st.sampled_from([None, "hopper", "my_package:Möbius-v0"]))
 def test_any_store_comes_back_identically(cases: list[tuple[Query, list[Answer]]], task: str | None) -> None:
     with tempfile.TemporaryDirectory() as name:
