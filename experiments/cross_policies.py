@@ -76,7 +76,7 @@ def load(run: Path, episodes: int) -> Judged:
 
 def predicted_return(predictor: RewardEnsemble, rollout: Rollout) -> float:
     """Mean over the episodes."""
-    return float(predictor.predict(rollout.observations, rollout.actions).sum(axis=0).mean())
+    return float(predictor.predict(rollout.observed(predictor.observation), rollout.actions).sum(axis=0).mean())
 
 
 def gone_by(predictor: RewardEnsemble, own: Rollout, better: Rollout) -> list[tuple[int, float]]:
@@ -86,8 +86,9 @@ def gone_by(predictor: RewardEnsemble, own: Rollout, better: Rollout) -> list[tu
     reward per step that this adds, in the reward's deviations.
     """
     half = len(own.rewards) // 2
-    inputs = [np.concatenate([each.observations[half:], each.actions[half:]], axis=-1) for each in (own, better)]
-    size = own.observations.shape[-1]
+    seen = [each.observed(predictor.observation)[half:] for each in (own, better)]
+    inputs = [np.concatenate([s, each.actions[half:]], axis=-1) for s, each in zip(seen, (own, better), strict=True)]
+    size = seen[0].shape[-1]
 
     def paid(steps: np.ndarray) -> float:
         return float(predictor.predict(steps[..., :size], steps[..., size:]).mean())
@@ -127,9 +128,9 @@ def _page(options: Options, judged: Sequence[Judged], judges: Sequence[Judged]) 
         more = [predicted_return(judge.predictor, each.rollout) - own for each in judged]
         paid.append([judge.name, *(f"{each:+.1f}" if each else "**own**" for each in more)])
         if judge is not best:
-            size = judge.rollout.observations.shape[-1]
+            names = _inputs(judge.predictor, judge.rollout)
             most = gone_by(judge.predictor, judge.rollout, best.rollout)[:NAMED]
-            gone.append([judge.name, *(f"{_input(number, size)} ({reward:+.2f})" for number, reward in most)])
+            gone.append([judge.name, *(f"{names[number]} ({reward:+.2f})" for number, reward in most)])
     about = describe_here()
     machine = f"{about['machine']['system']} {about['machine']['machine']}"
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
@@ -157,8 +158,11 @@ Revision {about["git_revision"]}. Date {about["started_at"][:10]}.
 """
 
 
-def _input(number: int, observations: int) -> str:
-    return f"observation {number}" if number < observations else f"action {number - observations}"
+def _inputs(predictor: RewardEnsemble, rollout: Rollout) -> list[str]:
+    """Names of all that the predictor is given of a step."""
+    when = ("before", "after") if predictor.observation == "both" else (predictor.observation,)
+    names = [f"observation {i} {each}" for each in when for i in range(predictor.observation_dim)]
+    return [*names, *(f"action {i}" for i in range(rollout.actions.shape[-1]))]
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     prefrl report experiments/results/observation
 
 The paper's predictor is given the observation before the action, and so has to foresee what the action leads to, which
-is what the true rewards of all eight tasks are about. The runs with that one and on the true reward are those of
-figure2.py, and are not run again.
+is what the true rewards of all eight tasks are about. With both, fitting more in each iteration is tried beside it: as
+many gradient steps as take the same time on every task. The runs with the one before and on the true reward are those
+of figure2.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
@@ -17,6 +18,7 @@ SWEEP = Sweep(
     tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
     conditions={
         TRUE_REWARD: {"feedback": "none"},
+        "700, both, 4 to 16 steps": {"labels": 700, **BOTH, "reward.gradient_steps": None},
         "700, both": {"labels": 700, **BOTH},
         "700, after": {"labels": 700, **AFTER},
         "700, before": {"labels": 700, **BEFORE},
