@@ -127,9 +127,9 @@ def agreement_of_a_run(
     return agreement, answered.astype(np.float64)
 
 
-@pytest.mark.parametrize("answers", [20, 50, 100, 200, 700])
+@pytest.mark.parametrize("answers", [20, 100, 700])
 @pytest.mark.parametrize(("right", "decided"), [(0.7, 1.0), (0.85, 0.2)])
-@pytest.mark.parametrize(("rows", "folds"), [(30, False), (120, False), (120, True), (480, False)])
+@pytest.mark.parametrize(("rows", "folds"), [(30, False), (120, True), (480, False)])
 def test_as_good_a_predictor_raises_none_however_few_answers_tell(
     answers: int, right: float, decided: float, rows: int, folds: bool
 ) -> None:

@@ -88,10 +88,9 @@ def test_rare_checkpoints_lose_only_the_work_since(tmp_path: Path, uninterrupted
     assert_same(tmp_path / "run", uninterrupted)
 
 
-@pytest.mark.parametrize("task", ["cheetah", "ant"])
-def test_the_baseline_resumes_too(tmp_path: Path, task: str) -> None:
-    train(tiny(tmp_path / "whole", task, feedback="none"))
-    interrupt(tiny(tmp_path / "run", task, feedback="none"), 1280)
+def test_the_baseline_resumes_too(tmp_path: Path) -> None:
+    train(tiny(tmp_path / "whole", "ant", feedback="none"))
+    interrupt(tiny(tmp_path / "run", "ant", feedback="none"), 1280)
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "whole")
 

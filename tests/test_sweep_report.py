@@ -309,7 +309,8 @@ def test_the_coverage_that_the_page_tells_is_the_one_measured() -> None:
 def test_a_page_says_how_sure_so_few_runs_are(
     tasks: int, seeds: int, sentence: str, width: str, tmp_path: Path
 ) -> None:
-    write_results(swept(small_sweep(tasks=tuple(RANDOM)[-tasks:], seeds=tuple(range(seeds)), notes={})), tmp_path)
+    sweep = small_sweep(tasks=tuple(RANDOM)[-tasks:], seeds=tuple(range(seeds)), notes={}, drawings=())
+    write_results(swept(sweep), tmp_path)
     build_sweep_report(tmp_path)
     text = (tmp_path / "small.md").read_text()
     assert sentence in text
