@@ -407,10 +407,8 @@ class PreferenceLoop:
         rollouts = list(self._recent)[-NORMALISATION_ROLLOUTS:]
         size = rollouts[0].rewards.size
         chosen = self._sample_rng.integers(size, size=max(1, count // len(rollouts)))
-        before, after = (
-            np.concatenate([getattr(r, name).reshape(size, -1)[chosen] for r in rollouts])
-            for name in ("observations", "next_observations")
-        )
+        before = np.concatenate([r.observations.reshape(size, -1)[chosen] for r in rollouts])
+        after = np.concatenate([r.next_observations.reshape(size, -1)[chosen] for r in rollouts])
         actions = np.concatenate([r.actions.reshape(size, -1)[chosen] for r in rollouts])
         return observed(before, after, self.config.reward.observation), actions
 
