@@ -1,6 +1,6 @@
 """How many answers it takes: final true return from 50 to 1,400 synthetic answers, eight tasks, three seeds.
 
-    prefrl sweep answers
+    prefrl sweep answers --missing
     prefrl report experiments/results/answers
 
 Its runs of 350, 700 and 1,400 answers and of the true reward are those of figure2.py, and are not run again.

@@ -1,6 +1,6 @@
 """What drawing each predictor's answers with replacement costs, and fitting them little: eight tasks, three seeds.
 
-    prefrl sweep bootstrap
+    prefrl sweep bootstrap --missing
     prefrl report experiments/results/bootstrap
 
 With the bootstrap each of the seven predictors learns from 1 - 1/e of the answers, and holds out the others. In folds

@@ -1,10 +1,10 @@
 """Whose fault is a low return? Each run's predictor judges the policies of the others.
 
-    python experiments/cross_policies.py --name reacher runs/trials/reacher-*
+    python experiments/cross_policies.py --name reacher RUN RUN ...
 
-Takes finished runs of one task. Where a predictor pays the policy that is truly better more than its own, PPO did not
-find what it was shown; where it pays its own more, the predictor is wrong, and the second table says what it goes by.
-Writes experiments/results/cross_policies/NAME.md; a minute.
+Takes folders of finished runs of one task, such as those in runs/trials. Where a predictor pays the policy that is
+truly better more than its own, PPO did not find what it was shown; where it pays its own more, the predictor is wrong,
+and the second table says what it goes by. Writes experiments/results/cross_policies/NAME.md; a minute.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def gone_by(predictor: RewardEnsemble, own: Rollout, better: Rollout) -> list[tu
 def main() -> None:
     """Judge every policy by every predictor, and write both tables."""
     options = tyro.cli(Options, description=__doc__)
-    if len({written_configuration(run).task for run in options.runs}) != 1:
+    if len({written_configuration(run).task for run in options.runs}) > 1:
         sys.exit("runs of several tasks can't judge each other; give two or more of one task")
     judged = [load(run, options.episodes) for run in options.runs]
     judges = [each for each in judged if each.predictor is not None]

@@ -1,6 +1,6 @@
 """The paper's Figure 5: what each part of the method is good for, with 700 synthetic answers, eight tasks, three seeds.
 
-    prefrl sweep figure5
+    prefrl sweep figure5 --missing
     prefrl report experiments/results/figure5
 
 `as in the paper` has the paper's three predictors, its ℓ2 that follows the ratio of held-out to training loss, and its

@@ -1,6 +1,6 @@
 """Folds and more fitting, the same time on every task, beside the defaults: 700 answers, eight tasks, three seeds.
 
-    prefrl sweep fitting
+    prefrl sweep fitting --missing
     prefrl report experiments/results/fitting
 
 Each predictor learns from all answers but its fold (bootstrap.py), in as many gradient steps per iteration as take

@@ -1,6 +1,6 @@
 """Figure 2 (figure2.py) with five seeds in place of three: how much of it is luck.
 
-    prefrl sweep five_seeds
+    prefrl sweep five_seeds --missing
     prefrl report experiments/results/five_seeds
 
 The runs of the first three seeds are those of figure2.py, and are not run again.

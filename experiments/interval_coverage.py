@@ -159,9 +159,10 @@ def main() -> None:
     result = {"options": asdict(options), "cases": cases, "seconds": round(time.monotonic() - began, 1), **about}
     folder = RESULTS / "interval_coverage"
     folder.mkdir(parents=True, exist_ok=True)
+    page = as_markdown(result)
     (folder / "interval_coverage.json").write_text(json.dumps(result, indent=2) + "\n")
-    (folder / "interval_coverage.md").write_text(as_markdown(result))
-    print(as_markdown(result))
+    (folder / "interval_coverage.md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="length")
     options = parser.parse_args()
     video = options.run / "videos" / "final.mp4"
+    if not video.exists():
+        parser.exit(1, f"{video} is missing; give the folder of a run that ended, without --no-video\n")
     fps = float(iio.immeta(video)["fps"])
     frames = iio.imread(video)[int(options.start * fps) :][: int(options.seconds * fps)]
     options.out.parent.mkdir(parents=True, exist_ok=True)

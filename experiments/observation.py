@@ -1,6 +1,6 @@
 """Which observation of a step the predictor is given, before its action, after it or both: eight tasks, three seeds.
 
-    prefrl sweep observation
+    prefrl sweep observation --missing
     prefrl report experiments/results/observation
 
 The paper's predictor is given the observation before the action, and so has to foresee what the action leads to, which

@@ -1,6 +1,6 @@
 """Which pairs to ask about: four ways to choose 700 queries, eight tasks, three seeds.
 
-    prefrl sweep queries
+    prefrl sweep queries --missing
     prefrl report experiments/results/queries
 
 `original` asks half of the later queries where the ensemble disagrees most, and half among the best segments. `disputed

@@ -24,6 +24,7 @@ SHORTEST = FEWEST * ROWS  # rows of metrics.csv
 WINDOW = 4  # two stretches are compared that lie no further apart than this part of the run
 CLIMB = 0.1  # of the predicted return, at least, in its ranges over the run so far
 FALL = 0.2  # of the true return, at least, in its ranges
+NOTICED = 0.02  # of the true return's own size, at least: that of a run that learns nothing has next to no range
 AGREED = 0.65  # held-out agreement that can be lost, at least: of what hardly beats a coin, half is next to nothing
 LOST = 0.5  # of what the held-out agreement had above a coin's 0.5, at least
 SURE = 4.0  # standard errors that each change must come to: some 120 pairs of stretches are compared, again and again
@@ -46,7 +47,8 @@ def reward_alarms(metrics: Metrics) -> list[Alarm]:
 
     Both changes are between the same two stretches of the run, no more than a quarter of it apart, and each is large
     beside the curve's range as well as sure beside its noise from row to row, for the agreement also beside what so few
-    answers can tell. Of several that overlap, the one with the largest fall is told.
+    answers can tell; the true return has to lose a fiftieth of its size too. Of several that overlap, the one with the
+    largest fall is told.
 
     The predicted return is the current predictor's, in deviations of its reward on the random policy's steps: it can
     also climb because the predictor changed and not the policy. That is no false alarm: a predictor that says more and
@@ -82,7 +84,7 @@ def reward_alarms(metrics: Metrics) -> list[Alarm]:
     for kind, column in kinds:
         curve = _Curve.smoothed(metrics, column, rows)
         if kind == "true return":
-            sure = _sure(curve.falls, curve.variances, FALL * curve.range)
+            sure = _sure(curve.falls, curve.variances, max(FALL * curve.range, NOTICED * curve.size))
         else:
             before = curve.means[:, None]
             sure = _sure(curve.falls, _agreement_variances(curve, metrics, rows), LOST * (before - 0.5))
@@ -129,6 +131,12 @@ class _Curve:
     def range(self) -> float:
         known = self.means[np.isfinite(self.means)]
         return float(np.ptp(known)) if len(known) else 0.0
+
+    @property
+    def size(self) -> float:
+        """How far from 0 it is, by the median."""
+        known = self.means[np.isfinite(self.means)]
+        return float(np.median(np.abs(known))) if len(known) else 0.0
 
 
 def _agreement_variances(agreement: _Curve, metrics: Metrics, rows: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:

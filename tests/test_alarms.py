@@ -79,6 +79,14 @@ def test_runs_that_go_nowhere_raise_none(rows: int) -> None:
         assert reward_alarms(metrics_of(true, predicted, 0.5 + 0.05 * rng.normal(size=rows))) == []
 
 
+@pytest.mark.parametrize(("fall", "raised"), [(1.5, False), (2.5, True)])
+def test_a_fall_that_nobody_would_notice_raises_none(fall: float, raised: bool) -> None:
+    """A pole that lies from beginning to end: its return's range is next to nothing."""
+    ramp = np.linspace(0, 1, 96) ** 4
+    found = reward_alarms(metrics_of(-100 - fall * ramp / 0.68, 500 * ramp))  # the last quarter has 0.68 of the ramp
+    assert bool(found) == raised
+
+
 @pytest.mark.parametrize("rows", [40, 120, 500])
 @pytest.mark.parametrize("noise", [0.02, 0.05])
 def test_a_policy_that_is_taken_in_raises_one_where_it_is(rows: int, noise: float) -> None:

@@ -124,6 +124,17 @@ def test_the_ratio_that_l2_aims_at_is_shown_where_it_aims_at_one(tmp_path: Path,
     assert ("The ℓ2 coefficient is adapted" in page) == ("1.1 to 1.5 times training" in page) == adaptive
 
 
+def test_what_an_ablation_leaves_out_is_not_claimed(tmp_path: Path) -> None:
+    pages = {}
+    for target, online in (("returns", True), ("comparisons", False)):
+        run = write_run(tmp_path / target, options={"reward": {"target": target}, "queries": {"online": online}})
+        pages[target] = build_report(run).read_text()
+    assert ("never saw a reward" in pages["returns"], "never saw a reward" in pages["comparisons"]) == (False, True)
+    assert "Trained from the true returns of up to" in pages["returns"]
+    assert "A quarter of the labels is asked about the random policy" in pages["returns"]
+    assert "All labels are asked about the random policy" in pages["comparisons"]
+
+
 def test_a_report_is_one_file_without_scripts_or_references(complete: Path) -> None:
     page = Page(complete / "report.html")
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "img")]

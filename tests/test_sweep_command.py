@@ -305,6 +305,10 @@ def test_another_machine_goes_on_with_what_has_no_outcome_yet(command: Command, 
     assert code == 0
     assert "all done: 0 trials" in text
     assert len(read_results(out).outcomes) == 2, "untouched"
+    code, text, _ = command("tiny", "--dry-run", "--root", "elsewhere")
+    assert code == 0
+    assert "2 of 4 trials, not done here, have an outcome in experiments/results; --missing leaves them out" in text
+    assert "--missing" not in command("tiny", "--dry-run", "--seeds", "1")[1]
 
 
 def test_what_other_sweeps_have_is_collected_where_nothing_is_left_to_run(command: Command, root: Path) -> None:
@@ -413,6 +417,13 @@ def test_nothing_done_names_the_folder_that_was_looked_at(command: Command, tmp_
     assert code == 1
     assert f"no trial of tiny is done in {tmp_path}/runs/trials" in " ".join(err.split())
     assert "--root" in err
+
+
+def test_the_random_return_is_of_the_baselines_environment(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setattr("prefrl.sweep.collecting.random_return", lambda spec: float(spec.horizon))
+    sweep = replace(SWEEP, conditions={"short": {"horizon": 20}, **SWEEP.conditions})
+    found = collect("tiny", sweep, root, root / "results").random_returns
+    assert found == {"reacher": float(SWEEP.trials[0].config.environment().horizon)}
 
 
 def test_one_run_serves_both_trials_that_are_it(root: Path, tmp_path: Path) -> None:

@@ -201,8 +201,23 @@ def test_the_interval_of_a_score_holds_the_uncertainty_of_the_baseline() -> None
     scores = of_shares({**shares, ("hopper", TRUE_REWARD): [0.8, 1.2]}, seeds=2, tasks=("hopper",))
     found = scores.iqm("700 answers")
     assert (found.low, found.value, found.high) == pytest.approx((0.9 / 1.2, 0.9, 0.9 / 0.8))
-    itself = scores.iqm(TRUE_REWARD)  # score and scale go together: the mean of two is always 1
-    assert (itself.low, itself.value, itself.high) == pytest.approx((1, 1, 1))
+
+
+def test_every_task_weighs_alike_however_many_of_its_runs_are_finished() -> None:
+    conditions = {TRUE_REWARD: {"feedback": "none"}, "700 answers": {"labels": 700}}
+    shares = {"hopper": [0.2, 0.4, 0.6], "reacher": [0.8, math.nan, math.nan]}  # nan: not finished
+    results = swept(
+        small_sweep(seeds=(0, 1, 2), conditions=conditions),
+        lambda trial: trial.condition == TRUE_REWARD or math.isfinite(shares[trial.task][trial.seed]),
+        lambda trial: 1.0 if trial.condition == TRUE_REWARD else shares[trial.task][trial.seed],
+    )
+    scores = SweepScores(results)
+    # Of 0.2, 0.4, 0.6 and three times 0.8, all but the first and the last: a run of reacher counts as three of hopper.
+    assert scores.iqm("700 answers").value == pytest.approx(np.mean([0.4, 0.6, 0.8, 0.8]))
+    assert scores.gap("700 answers").value == pytest.approx(np.mean([0.6, 0.2]))
+    profile = scores.profile("700 answers", np.array([0.5]))
+    assert profile is not None
+    assert profile.shares == pytest.approx([(1 / 3 + 1) / 2])
 
 
 def test_without_two_runs_there_is_no_interval() -> None:
@@ -215,11 +230,15 @@ def test_without_two_runs_there_is_no_interval() -> None:
     assert np.isnan([profile.low, profile.high]).all()
 
 
-def test_the_baselines_own_gap_has_no_interval() -> None:
+def test_the_baselines_own_scores_have_no_interval() -> None:
     scores = SweepScores(swept(small_sweep(seeds=(0, 1, 2))))
     assert scores.gap(TRUE_REWARD).value > 0
-    assert math.isnan(scores.gap(TRUE_REWARD).low + scores.gap(TRUE_REWARD).high)
-    assert math.isfinite(scores.gap("700 answers").low + scores.iqm(TRUE_REWARD).low)
+    for itself, other in ((each(TRUE_REWARD), each("700 answers")) for each in (scores.iqm, scores.gap)):
+        assert np.isnan([itself.low, itself.high]).all()
+        assert np.isfinite([other.low, other.high]).all()
+    profile = scores.profile(TRUE_REWARD, np.array([0.9]))
+    assert profile is not None
+    assert np.isnan([profile.low, profile.high]).all()
 
 
 def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Path) -> None:
@@ -237,6 +256,20 @@ def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Pa
     assert "## Over hopper\n" in text
     assert "![Scores over hopper](profiles.svg)" in text
     assert "one run, which counts as exact: true reward: reacher; 700 answers: reacher." in text
+
+
+def test_rows_over_different_seeds_say_so_and_promise_no_coverage(tmp_path: Path) -> None:
+    """Every condition has a run on every task, but one lacks a seed on one of them."""
+    results = swept(
+        small_sweep(seeds=(0, 1, 2)),
+        lambda trial: (trial.task, trial.condition, trial.seed) != ("hopper", "350 answers", 2),
+    )
+    write_results(results, tmp_path)
+    build_sweep_report(tmp_path)
+    text = (tmp_path / "small.md").read_text()
+    assert "rows are not over the same seeds" in text
+    assert "rows are not over the same tasks" not in text
+    assert "of one task with 2 seeds" in text, "the fewest of any row"
 
 
 def test_a_finished_sweep_has_nothing_to_warn_of(tmp_path: Path) -> None:
@@ -379,6 +412,17 @@ def test_the_fewest_answers_that_reach_nine_tenths_are_told() -> None:
     )
     fewest = {row[0]: row[1] for row in answers_table(unfinished)["rows"]}
     assert fewest == {"hopper": "200", "reacher": "none of these", "ant": "≤ 200"}, "50 were not tried on ant"
+
+
+def test_fewer_seeds_than_the_baselines_settle_no_number_of_answers() -> None:
+    conditions = {TRUE_REWARD: {"feedback": "none"}, **{f"{n} answers": {"labels": n} for n in (50, 200, 700)}}
+    sweep = small_sweep(tasks=("hopper",), seeds=(0, 1), conditions=conditions)
+
+    def finished(trial: Trial) -> bool:  # one seed of 200 answers, and none of 50
+        return trial.condition in (TRUE_REWARD, "700 answers") or (trial.condition, trial.seed) == ("200 answers", 0)
+
+    (row,) = answers_table(SweepScores(swept(sweep, finished, lambda trial: 1.0)))["rows"]
+    assert row == ["hopper", "≤ 700", "–", "1.00", "1.00"]
 
 
 def test_a_task_without_a_scale_is_left_out_and_named(tmp_path: Path) -> None:

@@ -40,9 +40,15 @@ class Run:
         last = self.env_steps > (1 - FINAL_SHARE) * self.facts["env_steps"]
         return float(self.true_return[last].mean())
 
+    def smoothed(self) -> NDArray[np.float64]:
+        """(N,): at each point, the mean over the steps before it that are as many as a final return is taken over."""
+        since = self.env_steps - FINAL_SHARE * self.facts["env_steps"]
+        firsts = np.searchsorted(self.env_steps, since, side="right")
+        return np.array([self.true_return[first : i + 1].mean() for i, first in enumerate(firsts)])
+
     def seconds_to(self, true_return: float) -> float:
-        """When the true return first reached a value; NaN if it never did."""
-        reached = np.flatnonzero(self.true_return >= true_return)
+        """When the true return, smoothed as the final one is, first reached a value; NaN if it never did."""
+        reached = np.flatnonzero(self.smoothed() >= true_return)
         return float(self.seconds[reached[0]]) if len(reached) else float("nan")
 
 

@@ -76,6 +76,8 @@ def _trained_from(run: Run) -> str:
         return "Trained on the true reward"
     if not run.feedback:
         return "Trained from unknown feedback"
+    if _option(run, "reward", "target") == "returns":
+        return f"Trained from the true returns of up to {number(run.labels)} pairs of segments, to which r̂ was fitted"
     source = {"people": "people's", "synthetic": "synthetic"}.get(run.feedback, run.feedback)
     return f"Trained from up to {number(run.labels)} {source} answers; the policy never saw a reward"
 
@@ -198,12 +200,19 @@ def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:
         wanted, asked, answered = (number(last_value(metrics, f"labels/{n}")) for n in ("wanted", "asked", "answered"))
         sentence = f"At the last row: {wanted} wanted by the schedule, {asked} asked, {answered} answered."
         caption = "A quarter of the labels is asked about the random policy; then the rate falls as the run goes on."
+        if _option(run, "queries", "online") is False:
+            caption = "All labels are asked about the random policy (--queries.no-online)."
         figures.append(draw("Labels", plots.label_curve(metrics), caption))
     else:
         missing.append("No label counts were recorded.")
     if measured(metrics, "fit/train_loss", "fit/validation_loss", "fit/accuracy"):
         caption = "Accuracy on answers the predictor was not fitted to; 0.5 is guessing."
-        adaptive_l2 = _has_adaptive_l2(run)
+        if _option(run, "reward", "target") == "returns":
+            caption = (
+                "Losses are squared errors of the segments' returns, over their deviation. Accuracy: which of a pair "
+                "has the higher one, on pairs the predictor was not fitted to; 0.5 is guessing."
+            )
+        adaptive_l2 = _option(run, "reward", "adaptive_l2") is True
         if adaptive_l2:
             caption = f"The ℓ2 coefficient is adapted so that the validation loss stays in the grey band. {caption}"
         figures.append(draw("Fit of the predictor", plots.fit_curves(metrics, adaptive_l2), caption))
@@ -219,10 +228,11 @@ def _labels(run: Run, draw: Drawer, trust: bool) -> dict[str, Any]:
     }
 
 
-def _has_adaptive_l2(run: Run) -> bool:
+def _option(run: Run, group: str, name: str) -> Any:
+    """As config.json has it; None where it has none."""
     options = run.config.get("options")
-    reward = options.get("reward") if isinstance(options, Mapping) else None
-    return isinstance(reward, Mapping) and reward.get("adaptive_l2") is True
+    found = options.get(group) if isinstance(options, Mapping) else None
+    return found.get(name) if isinstance(found, Mapping) else None
 
 
 def _answers_by_labeller(run: Run, missing: list[str], trust: bool) -> list[dict[str, Any]]:

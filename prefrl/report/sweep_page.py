@@ -127,26 +127,29 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
         ]
         sections.append({"title": "The predicted reward", "table": table, "about": about})
     if sweep.baseline is not None and "answers" in sweep.drawings:
-        about = ["Mean scores by the number of answers. ≤: of fewer there is no run yet, and they may be enough."]
+        about = [
+            "Mean scores by the number of answers. ≤: of fewer there are not yet as many runs as of the baseline, and "
+            "they may be enough."
+        ]
         sections.append({"title": "How many answers it takes", "table": tables.answers_table(scores), "about": about})
     return sections
 
 
 def _about_aggregates(scores: SweepScores, baseline: str) -> list[str]:
-    tasks, runs = len(scores.scored(scores.results.sweep.baseline or "")), scores.baseline_runs()
+    tasks = len(scores.scored(scores.results.sweep.baseline or ""))
     return [
         f"Of the final returns of all seeds on all tasks, as scores: 0 is the random policy, 1 the mean of {baseline}. "
         "The interquartile mean leaves out the best and the worst quarter of the runs, rounded down; the optimality "
         "gap is by how much runs fall short of 1; the chance is that of a run against one of "
-        f"{baseline} on the same task.",
+        f"{baseline} on the same task. Every task weighs alike, however many of its runs are finished.",
         f"In brackets, 95 % intervals: percentiles of {RESAMPLES:,} resamples of the seeds within each task. Those of "
-        f"{baseline} are resampled too, so that the intervals hold how uncertain the scale is; of {baseline} itself, "
-        "score and scale are drawn together, and its gap has no interval. They are about other seeds, not about other "
-        f"tasks; they count the random policy's return as exact; {_coverage(tasks, runs)}and a task with one seed adds "
-        f"nothing to them. A resample in which {baseline} is no better than random on some task has no score, and is "
-        "left out.",
+        f"{baseline} are resampled too, so that the intervals hold how uncertain the scale is; {baseline} itself, "
+        "being the scale, has none. They are about other seeds, not about other tasks; they count the random policy's "
+        f"return as exact; {_coverage(tasks, scores.fewest_runs())}and a task with one seed adds nothing to them. A "
+        f"resample in which {baseline} is no better than random on some task has no score, and is left out.",
         "Tasks and runs: how many of the sweep's the scores are of. Inside or above: on how many tasks the condition's "
-        f"mean is at or above that of {baseline}, or at least inside its 95 % t interval. {_width(runs)}",
+        f"mean is at or above that of {baseline}, or at least inside its 95 % t interval. "
+        f"{_width(scores.baseline_runs())}",
     ]
 
 
@@ -207,6 +210,11 @@ def _notices_of_scores(scores: SweepScores) -> list[str]:
         notices.append(
             "Over all tasks, rows are not over the same tasks, for want of finished runs: they can't be compared with "
             f"each other{'' if scores.comparable is scores else '; below are those that can'}."
+        )
+    elif len({scores.finished(name) for name in scores.conditions if scores.scored(name)}) > 1:
+        notices.append(
+            "Over all tasks, rows are not over the same seeds, for want of finished runs: they differ by the luck of "
+            "these too."
         )
     alone = {name: scores.single(name) for name in scores.conditions if scores.single(name)}
     without = [name for name, tasks in alone.items() if len(tasks) == len(scores.compared(name))]

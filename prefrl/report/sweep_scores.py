@@ -46,10 +46,10 @@ class SweepScores:
     """Every number of a sweep's page.
 
     A score is normalised by the random policy's return (0) and by the mean over the baseline's seeds (1). Intervals of
-    scores resample the baseline's seeds along with the condition's, so they hold the uncertainty of the scale too;
-    those of the baseline itself resample it once, for score and scale alike. The random policy's return counts as
-    exact, and so do the tasks: other tasks are another question. Without a task on which both have two runs there is
-    nothing to resample: the ends of the interval are NaN.
+    scores resample the baseline's seeds along with the condition's, so they hold the uncertainty of the scale too; of
+    the baseline itself, being the scale, their ends are NaN. The random policy's return counts as exact, and so do the
+    tasks: other tasks are another question. Without a task on which both have two runs there is nothing to resample,
+    and the ends are NaN too.
 
     Args:
         results: a part of the trials may be missing; what has no run is left out.
@@ -130,8 +130,20 @@ class SweepScores:
 
     def baseline_runs(self) -> int:
         """The fewest on any task that is scored; 0 if none is."""
-        baseline = self.results.sweep.baseline or ""
-        return min((len(self.returns(task, baseline)) for task in self.scored(baseline)), default=0)
+        return self._fewest_runs(self.results.sweep.baseline or "")
+
+    def fewest_runs(self) -> int:
+        """Of any condition on any task that it is scored on; 0 if none is."""
+        return min((self._fewest_runs(name) for name in self.conditions if self.scored(name)), default=0)
+
+    def _fewest_runs(self, condition: str) -> int:
+        return min((len(self.returns(task, condition)) for task in self.scored(condition)), default=0)
+
+    def finished(self, condition: str) -> frozenset[tuple[str, int]]:
+        """Task and seed of its runs that are scored."""
+        scored = set(self.scored(condition))
+        outcomes = [each for each in self.results.outcomes if each.condition == condition and each.task in scored]
+        return frozenset((each.task, each.seed) for each in outcomes)
 
     def scored(self, condition: str) -> list[str]:
         """The tasks over which the condition's scores are taken together: those with a scale and a run of it."""
@@ -168,17 +180,12 @@ class SweepScores:
         return [task for task in self.compared(condition) if not self._resampled(task, condition)]
 
     def iqm(self, condition: str) -> Estimate:
-        """Interquartile mean of the scores of all runs."""
+        """Interquartile mean of the scores of all runs, every task's weighing alike."""
         return _estimate(self._over_tasks(condition, interquartile_mean))
 
     def gap(self, condition: str) -> Estimate:
-        """By how much the runs fall short of a score of 1, on average.
-
-        Of the baseline itself without an interval: resamples of its few runs lie closer to their own mean, which is
-        their 1, than the runs do, so that its interval would mostly lie below its gap.
-        """
-        found = _estimate(self._over_tasks(condition, optimality_gap))
-        return replace(found, low=math.nan, high=math.nan) if condition == self.results.sweep.baseline else found
+        """By how much the runs fall short of a score of 1, on average, every task's weighing alike."""
+        return _estimate(self._over_tasks(condition, optimality_gap))
 
     def improvement(self, condition: str) -> Estimate:
         """The chance that a run beats one of the baseline on the same task; NaN for the baseline itself."""
@@ -190,7 +197,7 @@ class SweepScores:
         return _estimate(self._known(found, condition, tasks))
 
     def profile(self, condition: str, thresholds: NDArray[np.float64]) -> Profile | None:
-        """The share of runs above each normalised score; None without a run."""
+        """The share of runs above each normalised score, every task's weighing alike; None without a run."""
         found = self._over_tasks(condition, lambda scores: performance_profile(scores, thresholds))
         return None if found is None else Profile(thresholds, found.value, found.low, found.high)
 
@@ -211,25 +218,33 @@ class SweepScores:
 
     @cached_property
     def answers(self) -> dict[str, int]:
-        """Number of answers by condition, of those that have some, fewest first."""
-        counts: dict[str, int] = {}
-        for name in self.conditions:
-            labels = [each.labels for each in self.results.outcomes if each.condition == name]
-            if labels and np.mean(labels) > 0:
-                counts[name] = round(float(np.mean(labels)))
-        return dict(sorted(counts.items(), key=lambda item: item[1]))
+        """Number of answers by condition, of those that ask for some, run or not, fewest first."""
+        counts: dict[str, list[int]] = {}
+        for trial in self.results.sweep.trials:
+            if trial.config.feedback != "none":
+                counts.setdefault(trial.condition, []).append(trial.config.labels)
+        means = {name: round(float(np.mean(labels))) for name, labels in counts.items()}
+        return dict(sorted(means.items(), key=lambda item: item[1]))
 
     def tried_fewer(self, task: str, condition: str) -> bool:
-        """Whether every smaller number of answers has a run on the task."""
+        """Whether every smaller number of answers has as many runs on the task as the baseline."""
         fewer = list(self.answers)[: list(self.answers).index(condition)]
-        return all(len(self.returns(task, each)) for each in fewer)
+        return all(self._as_often(task, each) for each in fewer)
 
     def enough_answers(self, task: str) -> str | None:
-        """The condition with the fewest answers, of those that ran, whose mean score reaches 0.9; None if none does."""
+        """The condition with the fewest answers whose mean score reaches 0.9; None if none does.
+
+        Of those with as many runs on the task as the baseline: one seed of three says little of the mean.
+        """
         for condition in self.answers:
-            if self.score_of(task, self.mean(task, condition).value) >= ENOUGH:
+            mean = self.mean(task, condition).value
+            if self._as_often(task, condition) and self.score_of(task, mean) >= ENOUGH:
                 return condition
         return None
+
+    def _as_often(self, task: str, condition: str) -> bool:
+        """Whether it has at least as many runs on the task as the baseline."""
+        return len(self.returns(task, condition)) >= len(self.returns(task, self.results.sweep.baseline or ""))
 
     def enough_return(self, task: str) -> float:
         """The true return whose score is 0.9; NaN where the task has no scores."""
@@ -243,8 +258,12 @@ class SweepScores:
         return min(len(self.returns(task, each)) for each in (condition, baseline)) >= 2
 
     def _known(self, found: Bootstrapped, condition: str, tasks: Sequence[str]) -> Bootstrapped:
-        """Without an interval where no task has runs to draw from: its ends would be the value itself."""
-        if any(self._resampled(task, condition) for task in tasks):
+        """Without an interval where it would tell nothing.
+
+        Where no task has runs to draw from its ends would be the value itself. And the baseline is its own scale:
+        resamples of its few runs lie closer to their own mean, which is their 1, than the runs do.
+        """
+        if condition != self.results.sweep.baseline and any(self._resampled(task, condition) for task in tasks):
             return found
         nothing = np.full_like(found.value, np.nan)
         return Bootstrapped(found.value, nothing, nothing)
@@ -258,7 +277,10 @@ class SweepScores:
         samples = [[self.returns(task, each) for task in tasks] for each in dict.fromkeys((condition, baseline))]
 
         def of_returns(*drawn: Samples) -> NDArray[np.float64]:
-            return statistic(normalised_scores(drawn[0], random, [each.mean(axis=-1) for each in drawn[-1]]))
+            scores = normalised_scores(drawn[0], random, [each.mean(axis=-1) for each in drawn[-1]])
+            # Each task weighs as much as any other, however many of its runs are finished.
+            most = math.lcm(*(each.shape[-1] for each in scores))
+            return statistic([np.repeat(each, most // each.shape[-1], axis=-1) for each in scores])
 
         found = stratified_bootstrap(of_returns, *samples, rng=np.random.default_rng(SEED))
         return self._known(found, condition, tasks)

@@ -141,11 +141,11 @@ def outcome_of(trial: Trial, directory: Path) -> Outcome:
     )
 
 
-def curve_of(metrics: Metrics) -> dict[str, list[float | None]]:
+def curve_of(metrics: Metrics) -> dict[str, list[int | float | None]]:
     """env_steps and CURVE averaged over hundredths of the iterations in which an episode ended; None for NaN."""
     measured = np.isfinite(metrics["true_return"])
     pieces = [piece for piece in np.array_split(np.flatnonzero(measured), CURVE_POINTS) if len(piece)]
-    columns: dict[str, list[float | None]] = {
+    columns: dict[str, list[int | float | None]] = {
         "env_steps": [round(metrics["env_steps"][piece].mean()) for piece in pieces]
     }
     for name in CURVE:
@@ -185,7 +185,9 @@ class _UniformPolicy:
 
 
 def _environment(sweep: Sweep, task: str) -> EnvironmentSpec:
-    return next(trial for trial in sweep.trials if trial.task == task).config.environment()
+    """The baseline's, if there is one: its return and the random policy's are the ends of one scale."""
+    trials = [trial for trial in sweep.trials if trial.task == task]
+    return next((each for each in trials if each.condition == sweep.baseline), trials[0]).config.environment()
 
 
 def _seconds(metrics: Metrics, wall: float) -> float:

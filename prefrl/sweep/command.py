@@ -20,6 +20,7 @@ from prefrl.sweep.plan import make_plan, print_plan
 from prefrl.sweep.pool import Pool
 from prefrl.sweep.results import SweepResults, write_results
 from prefrl.sweep.running import Sweeping, Tally
+from prefrl.sweep.trial_state import is_done
 from prefrl.threads import available_cores
 
 QUICK = {  # few environments, so that some episodes end
@@ -98,6 +99,13 @@ def sweep(options: SweepOptions) -> bool:
     if options.missing:
         print(f"{sum(trial.id in known for trial in trials)} of {counted(len(trials))} have an outcome in {out.parent}")
         trials = [trial for trial in trials if trial.id not in known]
+    elif not options.collect:
+        again = sum(trial.id in known and not is_done(root / trial.id) for trial in trials)
+        if again:
+            print(
+                f"{again} of {counted(len(trials))}, not done here, have an outcome in {out.parent}; --missing leaves "
+                "them out"
+            )
     for trial in trials:
         if trial.config.feedback == "people" and trial.config.replay is None:
             raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")

@@ -40,7 +40,7 @@ class Outcome:
     evaluation: dict[str, Any]  # as in evaluation.json
     # env_steps, and columns of metrics.csv, averaged over hundredths of the iterations in which an episode ended; None
     # for NaN
-    curve: dict[str, list[float | None]]
+    curve: dict[str, list[int | float | None]]
     alarms: list[str]  # what the reward's diagnostics warned of, a line each
     # Every option that decided what was learnt, as config.json has them; older results did not keep them.
     learnt_from: dict[str, Any] = field(default_factory=dict)
