@@ -425,6 +425,16 @@ def test_fewer_seeds_than_the_baselines_settle_no_number_of_answers() -> None:
     assert row == ["hopper", "≤ 700", "–", "1.00", "1.00"]
 
 
+def test_a_page_needs_no_environment(tmp_path: Path) -> None:
+    """It may be made where nobody installed that of the sweep."""
+    sweep = small_sweep(tasks=("hopper",), drawings=("learning", "profiles"), notes={})
+    known = swept(sweep, lambda trial: trial.condition == "700 answers")
+    elsewhere = replace(sweep, tasks=("elsewhere:Env-v0",))
+    outcomes = tuple(replace(each, task="elsewhere:Env-v0") for each in known.outcomes)
+    write_results(replace(known, sweep=elsewhere, outcomes=outcomes), tmp_path)
+    assert "elsewhere:Env-v0" in build_sweep_report(tmp_path).read_text()
+
+
 def test_a_task_without_a_scale_is_left_out_and_named(tmp_path: Path) -> None:
     shares = {
         (task, name): [share]

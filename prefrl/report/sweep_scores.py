@@ -218,13 +218,16 @@ class SweepScores:
 
     @cached_property
     def answers(self) -> dict[str, int]:
-        """Number of answers by condition, of those that ask for some, run or not, fewest first."""
-        counts: dict[str, list[int]] = {}
-        for trial in self.results.sweep.trials:
-            if trial.config.feedback != "none":
-                counts.setdefault(trial.condition, []).append(trial.config.labels)
-        means = {name: round(float(np.mean(labels))) for name, labels in counts.items()}
-        return dict(sorted(means.items(), key=lambda item: item[1]))
+        """Number of answers by condition, of those that have some or would ask for some, fewest first."""
+        counts: dict[str, int] = {}
+        for name in self.conditions:
+            labels = [each.labels for each in self.results.outcomes if each.condition == name]
+            # Of what never ran, by its options alone: its environment may not be known where the page is made.
+            planned = [trial.options for trial in self.results.sweep.trials if trial.condition == name]
+            labels = labels or [int(each.get("labels", 0)) for each in planned if each.get("feedback") != "none"]
+            if labels and np.mean(labels) > 0:
+                counts[name] = round(float(np.mean(labels)))
+        return dict(sorted(counts.items(), key=lambda item: item[1]))
 
     def tried_fewer(self, task: str, condition: str) -> bool:
         """Whether every smaller number of answers has as many runs on the task as the baseline."""
