@@ -258,7 +258,7 @@ def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Pa
     assert "one run, which counts as exact: true reward: reacher; 700 answers: reacher." in text
 
 
-def test_rows_over_different_seeds_say_so_and_promise_no_coverage(tmp_path: Path) -> None:
+def test_rows_over_different_seeds_say_so_and_promise_no_more_than_the_fewest_hold(tmp_path: Path) -> None:
     """Every condition has a run on every task, but one lacks a seed on one of them."""
     results = swept(
         small_sweep(seeds=(0, 1, 2)),
@@ -269,7 +269,7 @@ def test_rows_over_different_seeds_say_so_and_promise_no_coverage(tmp_path: Path
     text = (tmp_path / "small.md").read_text()
     assert "rows are not over the same seeds" in text
     assert "rows are not over the same tasks" not in text
-    assert "of one task with 2 seeds" in text, "the fewest of any row"
+    assert "of one task with 2 seeds" in text, "not 3"
 
 
 def test_a_finished_sweep_has_nothing_to_warn_of(tmp_path: Path) -> None:
