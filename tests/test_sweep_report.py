@@ -136,6 +136,8 @@ def test_what_the_predictors_were_like_is_told_as_far_as_it_is_known(incomplete:
     assert [column["title"] for column in table["columns"]] == ["task", "350 answers", "700 answers"]
     known = "correlation 0.900\nheld out 0.75"
     assert table["rows"] == [["hopper", known, known], ["reacher", "–", known]]
+    never = swept(small_sweep(), lambda trial: trial.condition != "350 answers")
+    assert [column["title"] for column in predictor_table(SweepScores(never))["columns"]] == ["task", "700 answers"]
 
 
 def test_scores_are_0_for_random_and_1_for_the_baseline(incomplete: SweepResults) -> None:

@@ -78,8 +78,9 @@ PREDICTOR = {
 
 def predictor_table(scores: SweepScores) -> Table:
     """A row per task, a column per condition with answers: what the predictor was like at the end, over the seeds."""
-    rows = [[task, *(_predictor(scores, task, name) for name in scores.answers)] for task in scores.tasks]
-    return _table("task", *scores.answers, rows=rows) | {"stacked": True}
+    ran = [name for name in scores.answers if any(len(scores.returns(task, name)) for task in scores.tasks)]
+    rows = [[task, *(_predictor(scores, task, name) for name in ran)] for task in scores.tasks]
+    return _table("task", *ran, rows=rows) | {"stacked": True}
 
 
 def answers_table(scores: SweepScores) -> Table:
