@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from prefrl.cli import main
 from prefrl.errors import UserError
 from prefrl.sweep import Outcome, Trial, read_results, write_results
 from prefrl.sweep import command as command_module
-from prefrl.sweep.collecting import CURVE, collect, curve_of, random_return, without_nan
+from prefrl.sweep.collecting import CURVE, collect, curve_of, known_outcomes, random_return, without_nan
 from prefrl.sweep.speeds import speeds_in
 
 SWEEP = tiny_sweep()
@@ -311,12 +312,62 @@ def test_another_machine_goes_on_with_what_has_no_outcome_yet(command: Command, 
     assert "--missing" not in command("tiny", "--dry-run", "--seeds", "1")[1]
 
 
-def test_what_other_sweeps_have_is_collected_where_nothing_is_left_to_run(command: Command, root: Path) -> None:
-    other = Path("experiments/results/other")
-    write_results(collect("tiny", SWEEP, root, other), other)
+@pytest.mark.parametrize("there", [0, 1])
+def test_what_other_sweeps_have_is_collected_where_nothing_is_left_to_run(
+    command: Command, root: Path, there: int
+) -> None:
+    """Into an empty folder and beside what it has."""
+    own, other = Path("experiments/results/tiny"), Path("experiments/results/other")
+    results = collect("tiny", SWEEP, root, other)
+    write_results(results, other)
+    if there:
+        write_results(replace(results, outcomes=results.outcomes[:there]), own)
     code, text, _ = command("tiny", "--missing", "--seeds", "0")
     assert (code, "all done: 0 trials" in text) == (0, True)
-    assert len(read_results(Path("experiments/results/tiny")).outcomes) == 2
+    assert len(read_results(own).outcomes) == 2
+
+
+def test_of_one_run_the_line_with_most_columns_is_kept(root: Path, tmp_path: Path) -> None:
+    """Another sweep may have collected it by a version that keeps more."""
+    out, other = tmp_path / "tiny", tmp_path / "other"
+    results = collect("tiny", SWEEP, root, out)
+    (poor, rich) = (
+        replace(results, outcomes=tuple(replace(each, date=date, curve=keep(each.curve)) for each in results.outcomes))
+        for date, keep in (("2026-01-01", lambda curve: {"env_steps": curve["env_steps"]}), ("2026-01-02", dict))
+    )
+    for own, neighbour, date in ((poor, rich, "2026-01-02"), (rich, poor, "2026-01-02"), (poor, poor, "2026-01-01")):
+        write_results(own, out)
+        write_results(neighbour, other)
+        assert {each.date for each in known_outcomes(SWEEP, out).values()} == {date}
+
+
+def test_commands_that_write_to_one_folder_wait_for_each_other(
+    command: Command, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that began to collect first would write its older view last."""
+    out = Path("experiments/results/tiny")
+    collecting, free = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        found = collect(*arguments)
+        collecting.set()
+        assert free.wait(60)
+        return replace(found, outcomes=found.outcomes[:1])  # what there was when it began
+
+    monkeypatch.setattr(command_module, "collect", slow)
+    first = threading.Thread(target=command_module._publish, args=("tiny", SWEEP, root, out))
+    first.start()
+    assert collecting.wait(60)
+    monkeypatch.setattr(command_module, "collect", collect)
+    second = threading.Thread(target=command_module._publish, args=("tiny", SWEEP, root, out))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    assert not out.exists()
+    free.set()
+    first.join()
+    second.join()
+    assert len(read_results(out).outcomes) == 2
 
 
 def test_trials_that_would_share_a_store_are_refused(command: Command) -> None:

@@ -103,13 +103,15 @@ def known_outcomes(sweep: Sweep, out: Path) -> dict[str, Outcome]:
     """
     wanted = {trial.id: trial.learnt_from for trial in sweep.trials}
     folders = sorted(path.parent for path in out.parent.glob("*/sweep.json") if path.parent != out)
-    found = [*folders, out] if (out / "sweep.json").exists() else folders  # its own last, and so before all others
-    return {
-        each.id: each
-        for folder in found
-        for each in read_results(folder).outcomes
-        if each.id in wanted and not differing_options(each.learnt_from, wanted[each.id])
-    }
+    found: dict[str, Outcome] = {}
+    for folder in [out, *folders] if (out / "sweep.json").exists() else folders:
+        for each in read_results(folder).outcomes:
+            if each.id not in wanted or differing_options(each.learnt_from, wanted[each.id]):
+                continue
+            # Its own before all others, but for a line that a later version wrote, which keeps more columns.
+            if each.id not in found or len(each.curve) > len(found[each.id].curve):
+                found[each.id] = each
+    return found
 
 
 def outcome_of(trial: Trial, directory: Path) -> Outcome:

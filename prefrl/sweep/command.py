@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +20,7 @@ from prefrl.sweep.engines import Engine
 from prefrl.sweep.live_table import counted, name_of, view_for_output
 from prefrl.sweep.plan import make_plan, print_plan
 from prefrl.sweep.pool import Pool
-from prefrl.sweep.results import SweepResults, write_results
+from prefrl.sweep.results import write_results
 from prefrl.sweep.running import Sweeping, Tally
 from prefrl.sweep.trial_state import is_done
 from prefrl.threads import available_cores
@@ -93,8 +95,8 @@ def sweep(options: SweepOptions) -> bool:
     if options.threads < 1 or options.workers == 0:
         raise UserError("a trial needs a core, and a sweep a worker: give --threads and --workers 1 or more")
     trials = chosen(defined, options)
-    if not options.collect:
-        results_before(name, defined, out)  # refused before days of training rather than after
+    # Refused before days of training rather than after.
+    before = None if options.collect else results_before(name, defined, out)
     known = known_outcomes(defined, out)  # as is what cannot be read beside it
     if options.missing:
         print(f"{sum(trial.id in known for trial in trials)} of {counted(len(trials))} have an outcome in {out.parent}")
@@ -110,7 +112,7 @@ def sweep(options: SweepOptions) -> bool:
         if trial.config.feedback == "people" and trial.config.replay is None:
             raise UserError(f"{name_of(trial)} asks people, whom a sweep cannot wait for; run it by prefrl train")
     if options.collect:
-        _publish(collect(name, defined, root, out), out)
+        _publish(name, defined, root, out)
         return True
     _refuse_shared_stores(trials)
     if options.engine == "pool" and (options.address or options.resources):
@@ -128,8 +130,8 @@ def sweep(options: SweepOptions) -> bool:
     _summarise(tally, trials)
     if options.part is not None and trials:  # other parts may be writing at the same moment
         print(f"when all parts are done, {_collecting(options)} writes the results")
-    elif tally.done or (known and not (out / "sweep.json").exists()):
-        _publish(collect(name, defined, root, out), out)
+    elif tally.done or known.keys() - {each.id for each in (before.outcomes if before else ())}:
+        _publish(name, defined, root, out)
     return not tally.unfinished()
 
 
@@ -216,10 +218,31 @@ def _summarise(tally: Tally, trials: Sequence[Trial]) -> None:
         print(f"all done: {counted(len(named))}")
 
 
-def _publish(results: SweepResults, out: Path) -> None:
+def _publish(name: str, defined: Sweep, root: Path, out: Path) -> None:
     from prefrl.report.sweep_page import build_sweep_report  # draws: not for a plan, nor for a trial's process
 
-    write_results(results, out)
+    with _alone(out):  # another command's later view would be lost under this one's earlier one
+        results = collect(name, defined, root, out)
+        write_results(results, out)
+        page = build_sweep_report(out)
     if results.missing:
         print(f"{len(results.missing)} of {counted(len(results.sweep.trials))} not done yet")
-    print(f"{counted(len(results.outcomes))} collected: {build_sweep_report(out)}")
+    print(f"{counted(len(results.outcomes))} collected: {page}")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Wait for other commands that write to the same folder.
+
+    Raises:
+        UserError: there can be no lock beside it.
+    """
+    path = out.with_name(f".{out.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise UserError(f"cannot write results to {out}: {error.strerror}; give another --out") from error
+    with file:
+        yield
