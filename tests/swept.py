@@ -63,7 +63,11 @@ def _outcome(trial: Trial, share: float) -> Outcome:
     episodes = [final - 1.0, final + 1.0]
     predictor: dict[str, list[float | None]] = {}
     if trial.options.get("feedback") != "none":
-        predictor = {"reward/correlation": [*[0.5] * 90, *[0.9] * 10], "fit/accuracy": [*[None] * 95, *[0.75] * 5]}
+        predictor = {
+            "predicted_return": (3 * (returns - low)).round(3).tolist(),
+            "reward/correlation": [*[0.5] * 90, *[0.9] * 10],
+            "fit/accuracy": [*[None] * 95, *[0.75] * 5],
+        }
     return Outcome(
         id=trial.id,
         task=trial.task,

@@ -14,7 +14,7 @@ from prefrl import plots
 from prefrl.calibration import calibrate
 from prefrl.errors import UserError
 from prefrl.metrics import Metrics
-from prefrl.plots import Aggregate, Curve, Estimate, Profile, TaskAnswers, TaskCurves, TaskFinals
+from prefrl.plots import Aggregate, Curve, Estimate, Profile, TaskAnswers, TaskCurves, TaskFinals, TaskPredictions
 
 DRAWINGS = (
     plots.reward_diagnostics,
@@ -241,6 +241,22 @@ def test_markers_of_lines_that_coincide_stay_visible() -> None:
     assert len(starts) == 4
 
 
+def test_predicted_panels_lead_through_a_runs_two_returns_to_a_mark_at_its_end() -> None:
+    looks = plots.looks(["true reward", "700 answers"], "true reward")
+    true = np.where(np.arange(100) % 2, np.nan, np.arange(100.0))  # an episode ends in every other row
+    run = {"true_return": true, "predicted_return": 3 * np.arange(100.0)}
+    panel = TaskPredictions("hopper", {"true reward": [{"true_return": true}], "700 answers": [run]})
+    (axes,) = (figure := plots.predicted_panels([panel], looks)).axes
+    unpredicted, line = axes.lines
+    assert not np.size(unpredicted.get_xdata())
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    assert x.tolist() == [4.0 * i + 1 for i in range(25)], "two measured rows to a stage"
+    np.testing.assert_allclose(y, 3 * x)
+    assert np.arange(25)[line.get_markevery()].tolist() == [24]  # type: ignore[index]
+    assert "hopper" in written(figure)
+    assert "700 answers" in written(figure)
+
+
 def test_final_panels_show_every_seed_and_intervals_that_go_on() -> None:
     looks = plots.looks(["a", "b"])
     panel = TaskFinals(
@@ -321,6 +337,7 @@ def test_figures_of_a_sweep_survive_missing_data() -> None:
         plots.learning_panels([TaskCurves("hopper", [])], looks),
         plots.learning_panels([TaskCurves("hopper", [], {"a": 1.0})], looks),
         plots.answers_panels([TaskAnswers("hopper", [], [])]),
+        plots.predicted_panels([TaskPredictions("hopper", {})], looks),
         plots.aggregate_profiles([Aggregate("mean", {"a": unknown})], {}, looks),
     ):
         assert "not measured" in written(figure)

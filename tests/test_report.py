@@ -247,7 +247,7 @@ def test_an_alarm_stands_at_the_top_of_the_page_and_in_a_comparison(tmp_path: Pa
     other = Page(build_report(healthy)).words
     assert "Alarm:" not in other
     assert "reward hacking no alarm" in other
-    assert "No alarm: nowhere" in other
+    assert "No alarm: within no quarter of the run" in other
     both = Page(compare_report([run, healthy], tmp_path / "both.html")).words
     assert f"Alarm, run: {found[0].sentence}." in both
     assert "Alarm, healthy" not in both
@@ -365,7 +365,8 @@ def test_a_comparison_draws_a_line_per_condition_and_lists_every_run(tmp_path: P
     write_evaluation(runs[0])
     page = Page(compare_report(runs, tmp_path / "new" / "comparison.html"))
     assert "4 runs of cheetah, hopper" in page.words
-    assert len(page.all("svg")) == 1, "the hopper run has nothing to draw"
+    titles = [attributes["aria-label"] for attributes in page.all("svg")]
+    assert titles == ["cheetah", "Predicted against true return"], "the hopper run has nothing to draw"
     for words in ("700 synthetic answers (2 seeds)", "true reward", "paper, 700 labels", "8,123 ± 20", "7.25 ± 0.50"):
         assert words in page.words
     assert len(page.all("tr")) == 1 + len(runs)

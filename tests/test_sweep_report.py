@@ -25,7 +25,17 @@ from prefrl.sweep import Sweep, SweepResults, Trial, load_sweep, write_results
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 FINISHED = ["learning.svg", "learning.png", "answers.svg", "answers.png", "profiles.svg", "profiles.png"]
-FINISHED += ["final.svg", "final.png", "results.csv", "small.md", "report.html", "sweep.json", "trials.jsonl"]
+FINISHED += [
+    "predicted.svg",
+    "predicted.png",
+    "final.svg",
+    "final.png",
+    "results.csv",
+    "small.md",
+    "report.html",
+    "sweep.json",
+    "trials.jsonl",
+]
 
 
 def finals(results: SweepResults, task: str, condition: str) -> list[float]:
@@ -78,7 +88,7 @@ def test_the_page_is_one_file_that_fetches_nothing(reported: Path) -> None:
     page = Page(reported / "report.html")
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "img")]
     assert not re.search(r"https?:|url\((?!#)|@import", (reported / "report.html").read_text())
-    assert len(page.all("svg")) == 4
+    assert len(page.all("svg")) == 5
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -96,7 +106,7 @@ def test_every_run_its_alarms_and_what_is_missing_are_listed(
         assert re.search(rf"{each.task} {each.condition} {each.seed} {value} ± 1 .*?10\.0{alarm}", words)
     alarmed = sum(bool(each.alarms) for each in incomplete.outcomes)
     assert alarmed == words.count("the predictor guesses") == 2
-    assert f"{alarmed} of 9 runs raised an alarm" in words
+    assert f"{alarmed} of 6 runs from answers raised an alarm" in words
     assert "may have been exploited in 2 runs: " in words
     assert "9 of 12 trials are finished" in words
     assert "reacher, true reward, seed 1" in words
@@ -350,6 +360,17 @@ def test_a_page_says_how_sure_so_few_runs_are(
     text = (tmp_path / "small.md").read_text()
     assert sentence in text
     assert re.search(width, text)
+
+
+def test_the_coverage_told_is_that_of_the_row_with_the_fewest_tasks(tmp_path: Path) -> None:
+    sweep = small_sweep(tasks=tuple(RANDOM)[:4], seeds=(0, 1, 2), notes={}, drawings=())
+    for there, kind in ((4, "4 tasks"), (1, "one task")):
+        left_out = {(task, "350 answers") for task in sweep.tasks[there:]}
+        results = swept(sweep)
+        kept = tuple(each for each in results.outcomes if (each.task, each.condition) not in left_out)
+        write_results(replace(results, outcomes=kept), tmp_path)
+        build_sweep_report(tmp_path)
+        assert f"simulated sweeps of {kind} with 3 seeds" in (tmp_path / "small.md").read_text()
 
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed; make test says how to change that")

@@ -25,7 +25,14 @@ from prefrl.plots.labellers import Estimate, Panel, choice_shares, estimate_line
 from prefrl.plots.learning import Curve, curve, curve_over_seeds, draw_curves, learning_curves
 from prefrl.plots.profiles import Aggregate, Profile, aggregate_profiles
 from prefrl.plots.style import COLOURS, HATCHES, LINES, MARKERS, STYLE, save, styled, to_svg
-from prefrl.plots.sweeps import TaskCurves, TaskFinals, final_panels, learning_panels
+from prefrl.plots.sweeps import (
+    TaskCurves,
+    TaskFinals,
+    TaskPredictions,
+    final_panels,
+    learning_panels,
+    predicted_panels,
+)
 
 __all__ = [
     "COLOURS",
@@ -43,6 +50,7 @@ __all__ = [
     "TaskAnswers",
     "TaskCurves",
     "TaskFinals",
+    "TaskPredictions",
     "aggregate_profiles",
     "answers_panels",
     "choice_shares",
@@ -60,6 +68,7 @@ __all__ = [
     "measure_curves",
     "measure_label",
     "ppo_curves",
+    "predicted_panels",
     "reliability",
     "return_comparison",
     "reward_diagnostics",

@@ -28,7 +28,7 @@ class TaskAnswers:
     task: str
     means: Sequence[Estimate]  # at the number of answers, in its order
     runs: Sequence[tuple[float, float]]  # (answers, true return) of each seed
-    baseline: Estimate | None = None  # PPO on the true reward
+    baseline: Estimate | None = None  # of the condition whose score is 1
     enough: float | None = None  # the return that counts as reaching it
     reached: Estimate | None = None  # the one of the means, at the fewest answers, that does
     tried_fewer: bool = True  # all smaller numbers of answers in the sweep, else fewer may be enough
@@ -36,8 +36,8 @@ class TaskAnswers:
 
 
 @styled
-def answers_panels(tasks: Sequence[TaskAnswers]) -> Figure:
-    """A panel per task: final true return against the number of answers, beside PPO on the true reward."""
+def answers_panels(tasks: Sequence[TaskAnswers], baseline: str = "true reward") -> Figure:
+    """A panel per task: final true return against the number of answers, beside the baseline of that name."""
     figure, panels = grid(len(tasks), panel=(2.55, 2.05))
     for axes, panel in zip(panels, tasks, strict=True):
         axes.set_xscale("log")
@@ -61,7 +61,7 @@ def answers_panels(tasks: Sequence[TaskAnswers]) -> Figure:
         axes.set_title(panel.task)
     figure.supxlabel("answers", fontsize="medium")
     figure.supylabel("final true return", fontsize="medium")
-    legend_above(figure, _legend(tasks))
+    legend_above(figure, _legend(tasks, baseline))
     return figure
 
 
@@ -113,13 +113,13 @@ def _axis(axes: Axes, answers: Sequence[float]) -> None:
     axes.tick_params(axis="x", labelsize=7.5)
 
 
-def _legend(tasks: Sequence[TaskAnswers]) -> list[Line2D]:
+def _legend(tasks: Sequence[TaskAnswers], baseline: str) -> list[Line2D]:
     handles = [
         sample("mean, 95 % interval", color=COLOUR, marker="o"),
         sample("one seed", color=tint(COLOUR, 0.5), marker="o", markersize=2.5, linestyle=""),
     ]
     if any(each.baseline for each in tasks):
-        handles.append(sample("PPO on the true reward", color="black", linewidth=1.2))
+        handles.append(sample(baseline, color="black", linewidth=1.2))
     if any(each.enough is not None for each in tasks):
         handles.append(sample("0.9 of the way to it from random", color="black", linewidth=1.0, linestyle=DOTTED))
     if any(each.reached is not None for each in tasks):

@@ -1,4 +1,4 @@
-"""A sweep's figures with a panel per task: learning curves, and the final returns of every seed."""
+"""A sweep's figures with a panel per task: learning curves, predicted against true returns, the final ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from prefrl.metrics import Metrics
 from prefrl.plots.conditions import (
     GREY,
     MOST_BANDS,
@@ -27,6 +29,8 @@ from prefrl.plots.labellers import Estimate
 from prefrl.plots.learning import Curve
 from prefrl.plots.style import say_empty, styled
 
+STAGES = 25  # of a run, over each of which its returns are averaged
+
 
 @dataclass(frozen=True)
 class TaskCurves:
@@ -36,6 +40,14 @@ class TaskCurves:
     curves: Sequence[Curve]
     paper: Mapping[str, float] = field(default_factory=dict)  # final true return by condition
     steps: float = 0.0  # of the runs, also of those to come; a curve's last point may lie before
+
+
+@dataclass(frozen=True)
+class TaskPredictions:
+    """A panel of predicted against true returns."""
+
+    task: str
+    runs: Mapping[str, Sequence[Metrics]]  # by condition; a run without both columns is left out
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,39 @@ def learning_panels(tasks: Sequence[TaskCurves], looks: Looks) -> Figure:
 
 
 @styled
+def predicted_panels(tasks: Sequence[TaskPredictions], looks: Looks) -> Figure:
+    """A panel per task, a line per run through its true and predicted returns, with a marker at its end.
+
+    Both are averaged over twenty-fifths of the run's rows.
+    """
+    figure, panels = grid(len(tasks), panel=(2.55, 2.05))
+    for axes, panel in zip(panels, tasks, strict=True):
+        for name, look in looks.items():
+            for metrics in panel.runs.get(name, ()):
+                axes.plot(
+                    *_stages(metrics, "true_return", "predicted_return"),
+                    color=look.colour,
+                    linestyle=look.line,
+                    linewidth=0.6 * look.width,
+                    marker=look.marker,
+                    markersize=5,
+                    markevery=slice(-1, None),
+                )
+        if any(np.size(line.get_xdata()) for line in axes.lines):
+            few_ticks(axes.xaxis, 4)
+            few_ticks(axes.yaxis)
+        else:
+            say_empty(axes)
+            no_ticks(axes.xaxis)
+            no_ticks(axes.yaxis)
+        axes.set_title(panel.task)
+    figure.supxlabel("true return", fontsize="medium")
+    figure.supylabel("predicted return", fontsize="medium")
+    _legend(figure, looks, {name for panel in tasks for name, runs in panel.runs.items() if runs}, paper=False)
+    return figure
+
+
+@styled
 def final_panels(tasks: Sequence[TaskFinals], looks: Looks) -> Figure:
     """A panel per task, a row per condition: each seed, their mean with its interval, the paper's value."""
     figure, panels = grid(len(tasks), panel=(2.2, 0.7 + 0.25 * len(looks)), beside=1.1, sharey=True)
@@ -96,6 +141,16 @@ def final_panels(tasks: Sequence[TaskFinals], looks: Looks) -> Figure:
         handles.append(sample(PAPER, color=GREY, marker="|", markersize=11, markeredgewidth=1.4, linestyle=""))
     legend_above(figure, handles)
     return figure
+
+
+def _stages(metrics: Metrics, *columns: str) -> NDArray[np.float64]:
+    """(columns, at most STAGES) means over rows in which all are measured."""
+    if not all(column in metrics for column in columns):
+        return np.empty((len(columns), 0))
+    rows = np.array([metrics[column] for column in columns])
+    rows = rows[:, np.isfinite(rows).all(axis=0)]
+    pieces = np.array_split(rows, min(STAGES, rows.shape[1]), axis=1) if rows.size else []
+    return np.array([piece.mean(axis=1) for piece in pieces]).reshape(-1, len(columns)).T
 
 
 def _curve(axes: Axes, curve: Curve, look: Look, offset: float, band: bool) -> None:

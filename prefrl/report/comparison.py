@@ -9,8 +9,10 @@ from typing import Any
 from prefrl import plots
 from prefrl.errors import UserError
 from prefrl.metrics import last_value, measured
+from prefrl.plots import TaskPredictions
 from prefrl.report.contents import Run, load_run
 from prefrl.report.html import Drawer, Drawing, duration, flattened, mean_and_std, number, render, write_page
+from prefrl.report.predictor import PREDICTED_AGAINST_TRUE, alarms_can_tell
 
 SEED_OPTIONS = {"seed", "run_dir", "threads", "video", "evaluation_episodes"}  # by which equal runs may differ
 
@@ -37,7 +39,8 @@ def compare_report(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
             *(f"{run.name}: {problem}" for run in runs for problem in run.problems),
             *(f"Alarm, {run.name}: {alarm.sentence}." for run in runs for alarm in run.alarms),
         ],
-        learning=overlaid(runs, Drawer()),
+        learning=overlaid(runs, drawer := Drawer()),
+        predicted=_predicted(runs, drawer),
         runs=runs_table(runs),
     )
     return write_page(Path(out), page)
@@ -75,6 +78,20 @@ def _comparison(task: str, runs: Sequence[Run], draw: Drawer) -> list[Drawing]:
     return [draw(task, plots.learning_curves(curves, markers), caption)]
 
 
+def _predicted(runs: Sequence[Run], draw: Drawer) -> list[Drawing]:
+    """Predicted against true returns, a panel per task; none where nothing was predicted."""
+    panels = []
+    for task in dict.fromkeys(run.task for run in runs):
+        of_task = [r for r in runs if r.task == task and measured(r.metrics, "predicted_return")]
+        groups = _groups([run for run in of_task if measured(run.metrics, "true_return")])
+        if groups:
+            panels.append(TaskPredictions(task, {label: [r.metrics for r in each] for label, each in groups.items()}))
+    if not panels:
+        return []
+    looks = plots.looks(list(dict.fromkeys(label for panel in panels for label in panel.runs)))
+    return [draw("Predicted against true return", plots.predicted_panels(panels, looks), PREDICTED_AGAINST_TRUE)]
+
+
 def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs whose options differ in nothing but SEED_OPTIONS, by their condition and whatever else tells them apart."""
     options = [dict(flattened(run.config.get("options") or {})) for run in runs]
@@ -102,7 +119,7 @@ def _comparison_row(run: Run, measures: Sequence[str]) -> list[str]:
         run.state,
         number(run.env_steps),
         number(last_value(run.metrics, "labels/answered")),
-        str(len(run.alarms)) if measured(run.metrics, "predicted_return") else "–",
+        str(len(run.alarms)) if alarms_can_tell(run) else "–",
         duration(run.seconds),
         number(run.speed),
     ]

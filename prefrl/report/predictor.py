@@ -15,6 +15,11 @@ from prefrl.report.contents import Run
 from prefrl.report.html import Drawer, Drawing, number
 
 GUESSING = 0.55  # accuracy on held-out answers; 0.5 is a coin
+PREDICTED_AGAINST_TRUE = (
+    "A line per run, from its first steps to its end, which is marked. The predicted return is 0 for the random "
+    "policy, in units of the deviation of its reward per step. A sound run goes up and to the right; one that goes up "
+    "and to the left exploits its predictor, and one that goes straight up has found nothing but what pleases it."
+)
 COLLAPSED = 0.01  # deviations between the members' rewards
 
 
@@ -24,7 +29,12 @@ def alarms_in_short(run: Run) -> str:
         return f"{len(run.alarms)} alarm{'s' * (len(run.alarms) > 1)}"
     if not measured(run.metrics, "predicted_return"):
         return "not measured"
-    return "too short to tell" if _too_short(run) else "no alarm"
+    return "no alarm" if alarms_can_tell(run) else "too short to tell"
+
+
+def alarms_can_tell(run: Run) -> bool:
+    """Whether something was predicted, for long enough that no alarm means something."""
+    return measured(run.metrics, "predicted_return") and not _too_short(run)
 
 
 def _too_short(run: Run) -> bool:
@@ -94,8 +104,9 @@ def _verdict(run: Run) -> list[str]:
         return [f"The run is too short to tell: alarms take {SHORTEST} iterations."]
     if not run.alarms:
         return [
-            "No alarm: nowhere does the predicted return climb visibly while the true return, or the agreement with "
-            "held-out answers, falls by more than chance explains."
+            "No alarm: within no quarter of the run does the predicted return climb visibly while the true return, or "
+            "the agreement with held-out answers, falls visibly. A return that falls more slowly, or that never rose, "
+            "raises none: the figure below shows both."
         ]
     sentences = [f"{alarm.sentence}." for alarm in run.alarms]
     if _asked_for_something_else(run) and any(alarm.kind == "true return" for alarm in run.alarms):

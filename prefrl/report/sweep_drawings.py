@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prefrl import plots
-from prefrl.metrics import measured
-from prefrl.plots import Aggregate, Curve, Estimate, Profile, TaskAnswers, TaskCurves, TaskFinals
+from prefrl.metrics import Metrics, measured
+from prefrl.plots import Aggregate, Curve, Estimate, Profile, TaskAnswers, TaskCurves, TaskFinals, TaskPredictions
+from prefrl.report.predictor import PREDICTED_AGAINST_TRUE
 from prefrl.report.sweep_scores import SweepScores
 
 THRESHOLDS = 151  # of a performance profile
@@ -48,13 +49,26 @@ def sweep_figures(scores: SweepScores) -> Iterator[SweepFigure]:
             plots.learning_panels([_task_curves(scores, task) for task in scores.tasks], looks),
             f"{_means(scores)}{_of_the_paper(scores, 'Hollow marks at the right are')}",
         )
+    predictions = [_task_predictions(scores, task) for task in scores.tasks]
+    if any(each.runs for each in predictions):
+        yield SweepFigure(
+            "predicted",
+            "Predicted against true return",
+            plots.predicted_panels(predictions, looks),
+            PREDICTED_AGAINST_TRUE,
+        )
     if "answers" in sweep.drawings:
+        beside = ""
+        if sweep.baseline is not None:
+            beside = (
+                f"; the grey band is that of “{sweep.baseline}”, the dotted line nine tenths of the way to it from the "
+                "random policy"
+            )
         yield SweepFigure(
             "answers",
             "True return against the number of answers",
-            plots.answers_panels([_task_answers(scores, task) for task in scores.tasks]),
-            "Means with 95 % t intervals, which may run out of the panel; the grey band is that of PPO on the true "
-            "reward, the dotted line nine tenths of the way to it from the random policy."
+            plots.answers_panels([_task_answers(scores, task) for task in scores.tasks], sweep.baseline or ""),
+            f"Means with 95 % t intervals, which may run out of the panel{beside}."
             f"{_of_the_paper(scores, 'Diamonds are')}",
         )
     yield SweepFigure(
@@ -117,6 +131,15 @@ def _task_curves(scores: SweepScores, task: str) -> TaskCurves:
         if runs:
             curves.append(plots.curve_over_seeds(name, runs, band="interval"))
     return TaskCurves(task, curves, scores.results.sweep.paper.get(task, {}), _steps(scores, task))
+
+
+def _task_predictions(scores: SweepScores, task: str) -> TaskPredictions:
+    runs: dict[str, list[Metrics]] = {}
+    for name in scores.conditions:
+        for metrics in (each.metrics() for each in scores.results.of(task, name)):
+            if measured(metrics, "true_return") and measured(metrics, "predicted_return"):
+                runs.setdefault(name, []).append(metrics)
+    return TaskPredictions(task, runs)
 
 
 def _steps(scores: SweepScores, task: str) -> float:

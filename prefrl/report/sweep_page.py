@@ -136,7 +136,7 @@ def _sections(scores: SweepScores) -> list[dict[str, Any]]:
 
 
 def _about_aggregates(scores: SweepScores, baseline: str) -> list[str]:
-    tasks = len(scores.scored(scores.results.sweep.baseline or ""))
+    tasks = min((count for name in scores.conditions if (count := len(scores.compared(name)))), default=0)
     return [
         f"Of the final returns of all seeds on all tasks, as scores: 0 is the random policy, 1 the mean of {baseline}. "
         "The interquartile mean leaves out the best and the worst quarter of the runs, rounded down; the optimality "
@@ -244,9 +244,10 @@ def _of_trials(count: int, results: SweepResults) -> str:
 
 
 def _alarmed(results: SweepResults) -> str:
-    alarmed = sum(bool(each.alarms) for each in results.outcomes)
-    runs = _counted(results.outcomes, "run")
-    return f"{number(alarmed)} of {runs} raised an alarm of the reward's diagnostics."
+    from_answers = [each for each in results.outcomes if each.labels]
+    alarmed = sum(bool(each.alarms) for each in from_answers)
+    runs = _counted(from_answers, "run")
+    return f"{number(alarmed)} of {runs} from answers raised an alarm of the reward's diagnostics."
 
 
 def _provenance(results: SweepResults) -> list[tuple[str, str]]:
