@@ -24,7 +24,8 @@ SWEEP = Sweep(
     drawings=("learning", "profiles"),
     paper=FIGURE_2,
     notes={
-        "pendulum": "The runs from answers are of 28 November 2026, after two mends without which a standing pole could "
-        "fall for good; those of the other tasks, where the mends hardly bite, are of before (experiments/README.md)."
+        "pendulum": "The runs from answers are of 28 November 2026, after two mends without which a standing pole "
+        "could fall for good; those of the other tasks, where the mends hardly bite, are of before "
+        "(experiments/README.md)."
     },
 )
