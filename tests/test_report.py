@@ -270,6 +270,29 @@ def test_where_others_than_the_reward_answered_it_is_not_taken_for_their_wish(
     assert ("need not be what the answers prefer" in Page(build_report(run)).words) == said
 
 
+@pytest.mark.parametrize(
+    ("rises", "climbs", "warned"),
+    [(0.0, 500.0, True), (20.0, 500.0, True), (100.0, 500.0, False), (0.0, 0.0, False), (0.0, -500.0, False)],
+)
+def test_a_policy_that_only_ever_pleased_its_predictor_is_told_of(
+    tmp_path: Path, rises: float, climbs: float, warned: bool
+) -> None:
+    """As pendulums that lie throughout, at a return of -1440: there is no fall to raise an alarm."""
+    x, noise = np.linspace(0, 1, 96), np.random.default_rng(0).standard_normal((2, 96))
+    run = write_run(tmp_path / "run", rows=0)
+    write_metrics(run, true_return=-1440 + rises * x + noise[0], predicted_return=climbs * x + 10 * noise[1])
+    assert not load_run(run).alarms
+    words = Page(build_report(run)).words
+    assert ("never came to more than" in words) == warned
+    assert ("pleases its predictor and nobody else" in words) == warned
+
+
+def test_nothing_is_said_of_a_true_return_that_nobody_knows(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows=0)
+    write_metrics(run, true_return=np.zeros(96), predicted_return=500 * np.linspace(0, 1, 96))
+    assert "never came to more than" not in Page(build_report(run)).words
+
+
 def test_a_run_of_a_few_iterations_is_too_short_for_alarms(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", rows=0)
     for rows, expected in ((23, "reward hacking too short to tell"), (24, "reward hacking 1 alarm")):

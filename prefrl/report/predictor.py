@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefrl import plots
-from prefrl.alarms import SHORTEST
+from prefrl.alarms import NOTICED, SHORTEST, SURE
 from prefrl.calibration import Calibration
 from prefrl.metrics import Metrics, measured
 from prefrl.report.contents import Run
@@ -141,6 +142,7 @@ def _diagnosis(metrics: Metrics, calibration: Calibration | None) -> list[str]:
         )
     if calibration is not None:
         diagnosis.append(_calibration_in_words(calibration))
+    diagnosis += _pleases_the_predictor_alone(metrics)
     accuracy, spread = _late(metrics, "fit/accuracy"), _late(metrics, "reward/spread")
     if accuracy < GUESSING:
         diagnosis.append(
@@ -153,6 +155,30 @@ def _diagnosis(metrics: Metrics, calibration: Calibration | None) -> list[str]:
             "chooses its queries at random."
         )
     return diagnosis
+
+
+def _pleases_the_predictor_alone(metrics: Metrics) -> list[str]:
+    """A warning where the true return never rose: it has nowhere to fall, and so raises no alarm."""
+    true, predicted = (_tenths(metrics, column) for column in ("true_return", "predicted_return"))
+    if not (true and predicted) or np.ptp(np.concatenate(true)) == 0:  # constant where only people know the reward
+        return []
+    first, best = true[0].mean(), max(tenth.mean() for tenth in true)
+    start, end = predicted[0], predicted[-1]
+    noise = np.sqrt(start.var() / len(start) + end.var() / len(end))
+    if best - first > NOTICED * abs(first) or end.mean() - start.mean() <= SURE * noise:
+        return []
+    return [
+        f"Warning: the predicted return climbed from {number(start.mean())} to {number(end.mean())} while the true "
+        f"return, {number(first)} in the first tenth of the run, never came to more than {number(best)}: so far the "
+        "policy pleases its predictor and nobody else."
+    ]
+
+
+def _tenths(metrics: Metrics, column: str) -> list[NDArray[np.float64]]:
+    """What was measured, in ten pieces of two rows at least; nothing where there is less."""
+    values = metrics.get(column, np.empty(0))
+    known = values[np.isfinite(values)]
+    return np.array_split(known, 10) if len(known) >= 20 else []
 
 
 def _calibration_in_words(calibration: Calibration) -> str:
