@@ -100,7 +100,7 @@ class RunDirectory:
 
     def begin(self, env_steps: int) -> None:
         """Write the configuration, and that the run is running; if by other code than before, also by which."""
-        revision = _git_revision()
+        revision = git_revision()
         resumed = self._about.get("resumed", [])
         if self._resumes and revision != [self._about.get("git_revision"), *(e["git_revision"] for e in resumed)][-1]:
             log.warning(
@@ -181,7 +181,7 @@ def describe_here() -> dict[str, Any]:
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in VERSIONED},
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "machine": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
 
@@ -193,7 +193,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
     """Of the source the package runs from; empty for an installed one."""
     try:
         done = subprocess.run(

@@ -57,14 +57,14 @@ def test_a_run_killed_again_and_again_does_too(tmp_path: Path, uninterrupted: Pa
 def test_a_run_that_other_code_goes_on_with_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("prefrl.run_directory._git_revision", lambda: "first")
+    monkeypatch.setattr("prefrl.run_directory.git_revision", lambda: "first")
     interrupt(tiny(tmp_path / "run"), 1024)
     with pytest.raises(Killed):
         resume(tmp_path / "run", on_progress=killed_at(1280))
     assert "resumed" not in read_json(tmp_path / "run" / "config.json")
     assert not caplog.messages
     for revision in ("second", "second"):
-        monkeypatch.setattr("prefrl.run_directory._git_revision", lambda: revision)  # noqa: B023
+        monkeypatch.setattr("prefrl.run_directory.git_revision", lambda: revision)  # noqa: B023
         with pytest.raises(Killed):
             resume(tmp_path / "run", on_progress=killed_at(1536))
     about = read_json(tmp_path / "run" / "config.json")

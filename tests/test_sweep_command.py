@@ -312,6 +312,16 @@ def test_another_machine_goes_on_with_what_has_no_outcome_yet(command: Command, 
     assert "--missing" not in command("tiny", "--dry-run", "--seeds", "1")[1]
 
 
+def test_runs_of_a_source_that_nobody_can_check_out_are_told_of(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for revision, told in (("abc-dirty", True), ("abc", False), ("", False)):
+        monkeypatch.setattr(command_module, "git_revision", lambda revision=revision: revision)
+        said = "these runs will name abc-dirty, which nobody can check out"
+        assert (said in command("tiny", "--seeds", "1")[1]) == told
+        assert said not in command("tiny", "--seeds", "1", "--dry-run")[1]
+
+
 @pytest.mark.parametrize("there", [0, 1])
 def test_what_other_sweeps_have_is_collected_where_nothing_is_left_to_run(
     command: Command, root: Path, there: int

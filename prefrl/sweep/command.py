@@ -14,6 +14,7 @@ import tyro
 
 from prefrl.config import Count
 from prefrl.errors import UserError
+from prefrl.run_directory import git_revision
 from prefrl.sweep.collecting import collect, known_outcomes, results_before
 from prefrl.sweep.definition import Options, Sweep, Trial, load_sweep
 from prefrl.sweep.engines import Engine
@@ -123,6 +124,8 @@ def sweep(options: SweepOptions) -> bool:
         if options.engine == "ray" and options.workers is None:
             print("a plan asks no cluster: --workers says how many trials it has room for side by side")
         return True
+    if trials and not options.quick and (revision := git_revision()).endswith("-dirty"):
+        print(f"prefrl has changes that are not committed: these runs will name {revision}, which nobody can check out")
     with view_for_output() as view:
         sweeping = Sweeping(trials, root, _engine(options, workers), view, options.threads, options.retries)
         print(f"{counted(len(trials))} in {root}: {sweeping.snapshot().counts()}", flush=True)
