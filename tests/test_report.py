@@ -287,6 +287,18 @@ def test_a_policy_that_only_ever_pleased_its_predictor_is_told_of(
     assert ("pleases its predictor and nobody else" in words) == warned
 
 
+@pytest.mark.parametrize(("ends", "climbs", "warned"), [(1500, 500, True), (2900, 500, False), (1500, -500, False)])
+def test_a_true_return_that_sinks_too_slowly_for_an_alarm_is_told_of(
+    tmp_path: Path, ends: float, climbs: float, warned: bool
+) -> None:
+    """It rises for a quarter of the run to 3000."""
+    x = np.linspace(0, 1, 480)
+    run = write_run(tmp_path / "run", rows=0)
+    write_metrics(run, true_return=np.interp(x, [0, 0.25, 1], [0, 3000, ends]), predicted_return=climbs * x)
+    assert not load_run(run).alarms
+    assert ("the true return has sunk from" in Page(build_report(run)).words) == warned
+
+
 def test_nothing_is_said_of_a_true_return_that_nobody_knows(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", rows=0)
     write_metrics(run, true_return=np.zeros(96), predicted_return=500 * np.linspace(0, 1, 96))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefrl import plots
-from prefrl.alarms import NOTICED, SHORTEST, SURE
+from prefrl.alarms import FALL, NOTICED, SHORTEST, SURE
 from prefrl.calibration import Calibration
 from prefrl.metrics import Metrics, measured
 from prefrl.report.contents import Run
@@ -106,8 +106,7 @@ def _verdict(run: Run) -> list[str]:
     if not run.alarms:
         return [
             "No alarm: within no quarter of the run does the predicted return climb visibly while the true return, or "
-            "the agreement with held-out answers, falls visibly. A return that falls more slowly, or that never rose, "
-            "raises none: the figure below shows both."
+            "the agreement with held-out answers, falls visibly."
         ]
     sentences = [f"{alarm.sentence}." for alarm in run.alarms]
     if _asked_for_something_else(run) and any(alarm.kind == "true return" for alarm in run.alarms):
@@ -158,20 +157,32 @@ def _diagnosis(metrics: Metrics, calibration: Calibration | None) -> list[str]:
 
 
 def _pleases_the_predictor_alone(metrics: Metrics) -> list[str]:
-    """A warning where the true return never rose: it has nowhere to fall, and so raises no alarm."""
+    """A warning of what raises no alarm: a true return that never rose, or that has sunk however slowly."""
     true, predicted = (_tenths(metrics, column) for column in ("true_return", "predicted_return"))
     if not (true and predicted) or np.ptp(np.concatenate(true)) == 0:  # constant where only people know the reward
         return []
-    first, best = true[0].mean(), max(tenth.mean() for tenth in true)
-    start, end = predicted[0], predicted[-1]
-    noise = np.sqrt(start.var() / len(start) + end.var() / len(end))
-    if best - first > NOTICED * abs(first) or end.mean() - start.mean() <= SURE * noise:
-        return []
-    return [
-        f"Warning: the predicted return climbed from {number(start.mean())} to {number(end.mean())} while the true "
-        f"return, {number(first)} in the first tenth of the run, never came to more than {number(best)}: so far the "
-        "policy pleases its predictor and nobody else."
-    ]
+    means = np.array([tenth.mean() for tenth in true])
+    best = int(means.argmax())
+    if means[best] - means[0] <= NOTICED * abs(means[0]) and _climbed(predicted[0], predicted[-1]):
+        return [
+            f"Warning: the predicted return climbed from {number(predicted[0].mean())} to "
+            f"{number(predicted[-1].mean())} while the true return, {number(means[0])} in the first tenth of the run, "
+            f"never came to more than {number(means[best])}: so far the policy pleases its predictor and nobody else."
+        ]
+    sunk = means[best] - means[-1]
+    if sunk > max(FALL * np.ptp(means), NOTICED * abs(means[best])) and _climbed(predicted[best], predicted[-1]):
+        return [
+            f"Warning: since its best tenth of the run the true return has sunk from {number(means[best])} to "
+            f"{number(means[-1])} while the predicted return climbed from {number(predicted[best].mean())} to "
+            f"{number(predicted[-1].mean())}."
+        ]
+    return []
+
+
+def _climbed(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """By more than the rows of both differ among themselves."""
+    noise = np.sqrt(before.var() / len(before) + after.var() / len(after))
+    return bool(after.mean() - before.mean() > SURE * noise)
 
 
 def _tenths(metrics: Metrics, column: str) -> list[NDArray[np.float64]]:
