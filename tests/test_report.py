@@ -299,9 +299,13 @@ def test_a_true_return_that_sinks_too_slowly_for_an_alarm_is_told_of(
     assert ("the true return has sunk from" in Page(build_report(run)).words) == warned
 
 
-def test_nothing_is_said_of_a_true_return_that_nobody_knows(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", rows=0)
-    write_metrics(run, true_return=np.zeros(96), predicted_return=500 * np.linspace(0, 1, 96))
+@pytest.mark.parametrize(("feedback", "reward"), [("synthetic", 0.0), ("people", 1.0)])
+def test_nothing_is_said_of_a_true_return_that_nobody_knows_or_asked_for(
+    tmp_path: Path, feedback: str, reward: float
+) -> None:
+    run = write_run(tmp_path / "run", rows=0, feedback=feedback)
+    noise = np.random.default_rng(0).standard_normal(96)
+    write_metrics(run, true_return=reward * (noise - 1440), predicted_return=500 * np.linspace(0, 1, 96))
     assert "never came to more than" not in Page(build_report(run)).words
 
 

@@ -54,7 +54,7 @@ def predictor_section(run: Run, draw: Drawer) -> dict[str, Any]:
             "(--reward.no-hold-out, --reward.target returns) and in runs of earlier versions."
         )
     return {
-        "sentences": [*_verdict(run), *_diagnosis(run.metrics, run.calibration)],
+        "sentences": [*_verdict(run), *_quietly_exploited(run), *_diagnosis(run.metrics, run.calibration)],
         "figures": figures,
         "table": _table(run.calibration) if run.calibration is not None else None,
         "missing": missing,
@@ -141,7 +141,6 @@ def _diagnosis(metrics: Metrics, calibration: Calibration | None) -> list[str]:
         )
     if calibration is not None:
         diagnosis.append(_calibration_in_words(calibration))
-    diagnosis += _pleases_the_predictor_alone(metrics)
     accuracy, spread = _late(metrics, "fit/accuracy"), _late(metrics, "reward/spread")
     if accuracy < GUESSING:
         diagnosis.append(
@@ -156,10 +155,13 @@ def _diagnosis(metrics: Metrics, calibration: Calibration | None) -> list[str]:
     return diagnosis
 
 
-def _pleases_the_predictor_alone(metrics: Metrics) -> list[str]:
-    """A warning of what raises no alarm: a true return that never rose, or that has sunk however slowly."""
-    true, predicted = (_tenths(metrics, column) for column in ("true_return", "predicted_return"))
-    if not (true and predicted) or np.ptp(np.concatenate(true)) == 0:  # constant where only people know the reward
+def _quietly_exploited(run: Run) -> list[str]:
+    """A warning of what raises no alarm: a true return that never rose, or that has sunk however slowly.
+
+    None where the true return is not what was asked for, or is constant, as where only people know the reward.
+    """
+    true, predicted = (_tenths(run.metrics, column) for column in ("true_return", "predicted_return"))
+    if not (true and predicted) or np.ptp(np.concatenate(true)) == 0 or _asked_for_something_else(run):
         return []
     means = np.array([tenth.mean() for tenth in true])
     best = int(means.argmax())
