@@ -244,8 +244,11 @@ def _alone(out: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
-        fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise UserError(f"cannot write results to {out}: {error.strerror}; give another --out") from error
     with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"cannot write results to {out}: {error.strerror}; give another --out") from error
         yield

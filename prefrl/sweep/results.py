@@ -6,7 +6,6 @@ FOLDER/sweep.json says what was asked for, FOLDER/trials.jsonl has a line per fi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,7 +101,7 @@ def write_results(results: SweepResults, folder: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(text)
     unfinished.replace(path)
 
