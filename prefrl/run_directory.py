@@ -194,15 +194,15 @@ def _version(package: str) -> str:
 
 
 def git_revision() -> str:
-    """Of the source the package runs from; empty for an installed one."""
+    """Of the source the package runs from; empty for an installed one, even inside a repository of its user's."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return done.stdout.strip()
