@@ -89,8 +89,8 @@ def test_rare_checkpoints_lose_only_the_work_since(tmp_path: Path, uninterrupted
 
 
 def test_the_baseline_resumes_too(tmp_path: Path) -> None:
-    train(tiny(tmp_path / "whole", "ant", feedback="none"))
-    interrupt(tiny(tmp_path / "run", "ant", feedback="none"), 1280)
+    train(tiny(tmp_path / "whole", "hopper", feedback="none"))
+    interrupt(tiny(tmp_path / "run", "hopper", feedback="none"), 1280)
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "whole")
 

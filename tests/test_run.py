@@ -24,6 +24,8 @@ from prefrl.run_in_progress import Progress
 from prefrl.stopping import Stopped
 from prefrl.watching import watch
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
@@ -35,7 +37,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tiny(tmp_path_factory.mktemp("runs") / "nested" / "run"))
 
 
-@pytest.mark.usefixtures("empty_figures")
 def test_what_is_learnt_does_not_depend_on_how_many_cores_there_are(tmp_path: Path) -> None:
     for cores in (1, 2):
         torch.set_num_threads(cores)

@@ -24,6 +24,8 @@ from prefrl.sweep import command as command_module
 from prefrl.sweep.collecting import CURVE, collect, curve_of, known_outcomes, random_return, without_nan
 from prefrl.sweep.speeds import speeds_in
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 SWEEP = tiny_sweep()
 
 
