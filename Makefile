@@ -10,9 +10,9 @@ PIP_ARGS ?=
 SEED ?= 0
 STEPS ?=
 RUN ?= runs/backflip
-# Tests run two processes more than there are cores, as many wait for a process of their own; four at most: each loads
+# Tests run a process more than there are cores, as many wait for a process of their own; four at most: each loads
 # PyTorch.
-PYTEST_ARGS ?= --numprocesses $(shell expr $$(nproc) + 2) --maxprocesses 4 --dist worksteal
+PYTEST_ARGS ?= --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist worksteal
 
 # pip and apt-get, and later the tests and mypy, work side by side.
 MAKEFLAGS += --jobs=2
@@ -50,11 +50,12 @@ lint: setup ## check style and types
 	echo "no Python 3.11, 3.12 or 3.13 with its venv module among: $(CANDIDATES); type apt-get install python3-venv," \
 	  "or name one with make setup PYTHON=/path/to/python3.12" >&2; exit 1
 
-# pip compiles on one core; a few of the packages hold templates that are no Python, and don't compile.
+# pip compiles on one core; a few of the packages hold templates that are no Python, and don't compile. prefrl is
+# compiled too, for those who have PYTHONDONTWRITEBYTECODE set: each command would compile it anew.
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing prefrl and what it needs into .venv; this takes some minutes"
 	@$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --constraint constraints.txt --editable '.[test]'
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib prefrl || true
 	@touch $@
 
 # Without PostgreSQL the tests of a store by URL are skipped, each run with a line that says so.

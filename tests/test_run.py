@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tiny_runs import LABELS, STEPS, assert_same, metrics_of, tiny, untimed_metrics_of
 
-from prefrl import run_in_progress, watching
+from prefrl import run_directory, run_in_progress, watching
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
 from prefrl.reward_training import RewardOptions
 from prefrl.reward_wrapper import PredictedReward
 from prefrl.run import train
+from prefrl.run_directory import git_revision
 from prefrl.run_in_progress import Progress
 from prefrl.stopping import Stopped
 from prefrl.watching import watch
@@ -313,3 +317,25 @@ def test_what_is_no_run_cannot_be_watched(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"options": {"task": "hopper"}}')
     with pytest.raises(UserError, match=r"holds no policy\.zip"):
         watch(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_package_inside_somebody_elses_repository_has_no_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
+
+    module = tmp_path / ".venv" / "prefrl" / "run_directory.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    monkeypatch.setattr(run_directory, "__file__", str(module))
+    git("init")
+    git("commit", "--allow-empty", "--message", "theirs")
+    assert git_revision() == ""
+    git("add", ".")
+    git("commit", "--message", "the package's own")
+    assert re.fullmatch("[0-9a-f]{12}", git_revision())
+    module.write_text("# changed")
+    assert git_revision().endswith("-dirty")
