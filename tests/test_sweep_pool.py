@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,14 +73,15 @@ def test_a_trial_of_two_sweeps_at_once_runs_once(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_is_asked_to_stop_saves_a_checkpoint_and_one_that_fails_says_why(tmp_path: Path) -> None:
-    long, impossible = tiny_trial(steps=LONG * 100), tiny_trial(store=str(tmp_path))  # no database but a folder
+    long, impossible = tiny_trial(steps=LONG * 100), replace(tiny_trial(), task="probes:probes/EndsEarly-v0")
     stopped, failed = (TrialProcess(Job.of(trial, tmp_path, 1)) for trial in (long, impossible))
     wait_for(lambda: reached(tmp_path / long.id), "a checkpoint")
     stopped.stop()
     assert stopped.exit_code(PATIENCE) == STOPPED
     assert read_json(tmp_path / long.id / "status.json")["state"] == "stopped"
     assert failed.exit_code(PATIENCE) == FAILED
-    assert "failed: " in log_of(tmp_path, impossible.id).read_text().splitlines()[-1]
+    why = log_of(tmp_path, impossible.id).read_text().splitlines()[-1]
+    assert re.search(r"failed: .*EndsEarly.* fix it with --horizon \d+; a sweep spells", why)
 
 
 def test_ctrl_c_at_a_terminal_reaches_a_trial_once(tmp_path: Path) -> None:

@@ -75,8 +75,7 @@ class Trial:
         try:
             return config.resolved()
         except UserError as error:
-            spelt = "; a sweep spells --ppo.num-envs as 'ppo.num_envs'" if "--" in str(error) else ""
-            raise UserError(f"{what}: {error}{spelt}") from error
+            raise UserError(f"{what}: {in_a_sweep(error)}") from error
 
     @cached_property
     def learnt_from(self) -> dict[str, Any]:
@@ -227,6 +226,11 @@ def _plain(value: Any, name: str) -> Any:
     if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise UserError(f"the sweep's {name}: {value!r} cannot be kept; give text, finite numbers, and lists of them")
+
+
+def in_a_sweep(error: UserError) -> str:
+    """The message, with how a sweep spells the options that it names as the command line does."""
+    return f"{error}; a sweep spells --ppo.num-envs as 'ppo.num_envs'" if "--" in str(error) else str(error)
 
 
 @functools.cache

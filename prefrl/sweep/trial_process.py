@@ -30,7 +30,7 @@ from prefrl.errors import UserError
 from prefrl.progress import PlainProgress
 from prefrl.run_directory import RunInUse
 from prefrl.stopping import Stopped
-from prefrl.sweep.definition import Trial, learnt_from
+from prefrl.sweep.definition import Trial, in_a_sweep, learnt_from
 from prefrl.sweep.trial_state import is_done, refuse_other_options
 
 DONE, FAILED, BUSY, STOPPED = 0, 1, 75, 130  # exit codes; BUSY: another process is running it
@@ -146,7 +146,7 @@ def main() -> None:
         _say("stopped before there was anything to save")
         code = STOPPED
     except UserError as error:
-        _say(f"failed: {error}")
+        _say(f"failed: {in_a_sweep(error)}")
         code = FAILED
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
