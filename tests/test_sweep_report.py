@@ -93,6 +93,28 @@ def test_the_page_is_one_file_that_fetches_nothing(reported: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_runs_that_please_only_their_predictor_are_named(tmp_path: Path) -> None:
+    shares = {"350 answers": 0.05, "700 answers": 0.5}
+    results = swept(
+        small_sweep(tasks=("hopper",), seeds=(0,), drawings=(), notes={}),
+        share=lambda trial: shares.get(trial.condition, 1.0),
+    )
+    outcomes = [replace(each, alarms=[]) for each in results.outcomes]
+    told = "Only the predictor is pleased in 1 run: hopper, 350 answers, seed 0. It pays more"
+    for changed, expected in (
+        ({}, True),
+        ({"alarms": ["the predictor guesses"]}, False),
+        ({"learnt_from": {"oracle": {"score": "judge"}}}, False),
+        ({"curve": {"predicted_return": [-1.0, None]}}, False),
+        ({"curve": {}}, False),
+    ):
+        write_results(
+            replace(results, outcomes=tuple(replace(e, **changed) if e.labels == 350 else e for e in outcomes)),
+            tmp_path,
+        )
+        assert (told in Page(build_sweep_report(tmp_path)).words) == expected, changed
+
+
 @pytest.mark.parametrize("name", ["report.html", "small.md"])
 def test_every_run_its_alarms_and_what_is_missing_are_listed(
     reported: Path, incomplete: SweepResults, name: str

@@ -18,7 +18,7 @@ from prefrl.errors import UserError
 from prefrl.report import sweep_tables as tables
 from prefrl.report.html import Drawer, number, render, write_page
 from prefrl.report.sweep_drawings import sweep_figures
-from prefrl.report.sweep_scores import SweepScores
+from prefrl.report.sweep_scores import HARDLY, SweepScores
 from prefrl.statistics import RESAMPLES
 from prefrl.sweep.results import Outcome, SweepResults, read_results
 
@@ -187,14 +187,22 @@ def _notices(scores: SweepScores) -> list[str]:
             "without it."
         )
     if alarmed := [each for each in scores.results.outcomes if each.alarms]:
-        names = "; ".join(f"{each.task}, {each.condition}, seed {each.seed}" for each in alarmed)
         notices.append(
-            f"The reward may have been exploited in {_counted(alarmed, 'run')}: {names}. The table of all runs says "
-            "why."
+            f"The reward may have been exploited in {_counted(alarmed, 'run')}: {_named(alarmed)}. The table of all "
+            "runs says why."
+        )
+    if pleasing := scores.pleasing_only_predictors():
+        notices.append(
+            f"Only the predictor is pleased in {_counted(pleasing, 'run')}: {_named(pleasing)}. It pays more than for "
+            f"the random policy, at a score below {HARDLY}; where there is no true return to lose, no alarm is raised."
         )
     if scores.results.sweep.baseline is not None:
         notices += _notices_of_scores(scores)
     return notices
+
+
+def _named(outcomes: Sequence[Outcome]) -> str:
+    return "; ".join(f"{each.task}, {each.condition}, seed {each.seed}" for each in outcomes)
 
 
 def _notices_of_scores(scores: SweepScores) -> list[str]:

@@ -24,12 +24,13 @@ from prefrl.statistics import (
     probability_of_improvement,
     stratified_bootstrap,
 )
-from prefrl.sweep.results import SweepResults
+from prefrl.sweep.results import Outcome, SweepResults
 
 Statistic = Callable[[Samples], NDArray[np.float64]]
 Standing = Literal["above", "inside", "below"]
 SEED = 0  # of every bootstrap
 ENOUGH = 0.9  # of PPO on the true reward, as a normalised score
+HARDLY = 0.1  # of the way from the random policy to the baseline
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -107,6 +108,21 @@ class SweepScores:
             return math.nan
         random = self.results.random_returns[task]
         return (value - random) / (self.mean(task, self.results.sweep.baseline).value - random)
+
+    def pleasing_only_predictors(self) -> list[Outcome]:
+        """Runs without an alarm that score below HARDLY, while their predictor pays them more than a random policy.
+
+        An alarm takes a true return that falls, and these have none to lose. Left out are runs whose oracle asks for
+        something else than the true return.
+        """
+        return [
+            each
+            for each in self.results.outcomes
+            if self.score_of(each.task, each.true_return) < HARDLY
+            and not each.alarms
+            and each.learnt_from.get("oracle", {}).get("score") != "judge"
+            and _late(each.curve.get("predicted_return", ())) > 0
+        ]
 
     def paper_score(self, task: str, condition: str) -> float:
         """The paper's return, normalised by our random policy and the paper's own baseline; NaN where it has none."""
@@ -291,3 +307,9 @@ class SweepScores:
 
 def _estimate(found: Bootstrapped | None) -> Estimate:
     return UNKNOWN if found is None else Estimate(float(found.value), float(found.low), float(found.high))
+
+
+def _late(points: Sequence[float | None]) -> float:
+    """Mean over the last tenth of a curve; NaN where nothing was measured."""
+    known = [point for point in points if point is not None]
+    return float(np.mean(known[-math.ceil(len(known) / 10) :])) if known else math.nan
