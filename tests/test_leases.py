@@ -327,10 +327,11 @@ def test_thousands_of_answered_queries_hold_nobody_up(database: Database) -> Non
         leases = Leases(store, LeaseOptions(overlap=0.2))
         bob, ann = leases.join("Bob", "v1", 0.0), leases.join("Ann", "v1", 0.0)
         given = leases.take(bob, 4900, range(1, 5001), 0.0)
-        began = time.process_time()  # other tests share the cores
+        began, busy = time.perf_counter(), time.process_time()
         for i in range(10):
             assert len(leases.take(ann, 10 * (i + 1), range(1, 102), 1.0)) == 10 * (i + 1)
-        assert (time.process_time() - began) / 10 < 0.2, "seconds for each"
+        assert (time.process_time() - busy) / 10 < 0.2, "seconds for each"
+        assert (time.perf_counter() - began) / 10 < 2, "seconds with a server's own, where other tests share the cores"
         assert len(given) == 4900
 
 
