@@ -105,7 +105,7 @@ def test_runs_that_please_only_their_predictor_are_named(tmp_path: Path) -> None
         ({}, True),
         ({"alarms": ["the predictor guesses"]}, False),
         ({"learnt_from": {"oracle": {"score": "judge"}}}, False),
-        ({"curve": {"predicted_return": [-1.0, None]}}, False),
+        ({"curve": {"predicted_return": [*[1.0] * 18, -1.0, None]}}, False),
         ({"curve": {}}, False),
     ):
         write_results(

@@ -121,7 +121,7 @@ class SweepScores:
             if self.score_of(each.task, each.true_return) < HARDLY
             and not each.alarms
             and each.learnt_from.get("oracle", {}).get("score") != "judge"
-            and _late(each.curve.get("predicted_return", ())) > 0
+            and sum(each.late("predicted_return")) > 0
         ]
 
     def paper_score(self, task: str, condition: str) -> float:
@@ -307,9 +307,3 @@ class SweepScores:
 
 def _estimate(found: Bootstrapped | None) -> Estimate:
     return UNKNOWN if found is None else Estimate(float(found.value), float(found.low), float(found.high))
-
-
-def _late(points: Sequence[float | None]) -> float:
-    """Mean over the last tenth of a curve; NaN where nothing was measured."""
-    known = [point for point in points if point is not None]
-    return float(np.mean(known[-math.ceil(len(known) / 10) :])) if known else math.nan

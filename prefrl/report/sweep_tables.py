@@ -173,10 +173,7 @@ def _return(scores: SweepScores, task: str, condition: str) -> str:
 def _predictor(scores: SweepScores, task: str, condition: str) -> str:
     lines = []
     for label, column in PREDICTOR.items():
-        ends = [
-            curve[-len(curve) // 10 :] for run in scores.results.of(task, condition) if (curve := run.curve.get(column))
-        ]
-        known = [value for end in ends for value in end if value is not None]
+        known = [point for run in scores.results.of(task, condition) for point in run.late(column)]
         if known:
             lines.append(f"{label} {_rounded(float(np.mean(known)), 3 if label == 'correlation' else 2)}")
     return "\n".join(lines) or "–"

@@ -50,6 +50,11 @@ class Outcome:
         """Mean over the evaluated episodes."""
         return float(self.evaluation["true_return"]["mean"])
 
+    def late(self, column: str) -> list[float]:
+        """What was measured over the last tenth of the curve."""
+        points = self.curve.get(column, [])
+        return [point for point in points[-len(points) // 10 :] if point is not None]
+
     def metrics(self) -> Metrics:
         """The learning curve as prefrl.plots takes it."""
         return {name: np.array(values, dtype=np.float64) for name, values in self.curve.items()}
