@@ -23,8 +23,7 @@ from prefrl.errors import UserError
 from prefrl.policy import SavedPolicy
 from prefrl.reward_model import RewardEnsemble
 from prefrl.rollouts import Rollout, RolloutRecorder
-from prefrl.run import written_configuration
-from prefrl.run_directory import describe_here, read_json
+from prefrl.run_directory import describe_here, read_json, written_configuration
 from prefrl.threads import one_torch_thread
 
 START_SEED = 2_000_000  # of the episodes' start states, which no training and no evaluation saw

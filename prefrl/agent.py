@@ -5,9 +5,7 @@ Takes any gymnasium vector environment with same-step autoreset; the loop calls 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,81 +23,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor, nn
 
-from prefrl.checkpoint import (
-    State,
-    arrays_to_tensors,
-    load_optimiser_state,
-    optimiser_state,
-    tensors_to_arrays,
-)
+from prefrl.checkpoint import State
 from prefrl.errors import NumericalError, UserError
+from prefrl.options import PPOOptions
 from prefrl.policy import NormalisedObservations, NormalisedPolicy
 from prefrl.threads import one_torch_thread
+from prefrl.torch_state import arrays_to_tensors, load_optimiser_state, optimiser_state, tensors_to_arrays
 
 CENTRING_STEPS = 100_000  # over which the reward's mean is taken
-
-
-@dataclass(frozen=True)
-class PPOOptions:
-    """PPO's settings; the paper used TRPO (section A.1)."""
-
-    num_envs: int = 64
-    """environments stepped together"""
-    num_steps: int = 64
-    """steps of each environment per iteration"""
-    batch_size: int = 256
-    """steps per gradient step"""
-    epochs: int = 5
-    """passes over the steps of an iteration"""
-    learning_rate: float = 3e-4
-    """Adam's step size at the start"""
-    final_learning_rate: float | None = None
-    """Adam's step size at the end, linear in between; constant by default"""
-    gamma: float = 0.995
-    """discount per step"""
-    gae_lambda: float = 0.97
-    """bias-variance trade-off of the advantages"""
-    clip_range: float = 0.2
-    """of the probability ratio"""
-    target_kl: float | None = None
-    """an iteration's passes end early once the policy is 1.5 times this Kullback-Leibler divergence from where it
-    began; by default they do not"""
-    entropy_bonus: float = 0.0
-    """weight of the policy's entropy at the start"""
-    final_entropy_bonus: float | None = None
-    """weight of the policy's entropy at the end, linear in between; constant by default"""
-    max_grad_norm: float = 0.5
-    """gradients are scaled down to this norm"""
-    initial_log_deviation: float = -1.0
-    """log of the action noise's deviation at the start, in units of half the action's range where that is bounded"""
-    hidden: tuple[int, ...] = (64, 64)
-    """tanh units in each hidden layer of policy and value function"""
-    centre_rewards: bool = True
-    """subtract the reward's running mean; no episode ends early, so it favours no policy"""
-    normalise_returns: bool = True
-    """scale rewards by the running deviation of the discounted return"""
-
-    def __post_init__(self) -> None:
-        if self.num_envs < 1 or self.num_steps < 1 or self.epochs < 1:
-            raise UserError("environments, steps and epochs of an iteration must be at least 1")
-        if self.batch_size < 2:
-            raise UserError(f"PPO batch of {self.batch_size}; advantages are normalised over at least 2 steps")
-        if min(self.hidden, default=0) < 1:
-            raise UserError(f"hidden layers of {self.hidden} units; the policy needs one layer or more of at least 1")
-        if not (0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1):
-            raise UserError(f"gamma {self.gamma} or gae-lambda {self.gae_lambda} is outside [0, 1]")
-        if min(self.learning_rate, self.clip_range, self.max_grad_norm) <= 0 or (self.final_learning_rate or 0) < 0:
-            raise UserError("PPO's learning rate, clip range and gradient norm must be above 0")
-        for bonus in (self.entropy_bonus, self.final_entropy_bonus or 0.0):
-            if not 0 <= bonus < math.inf:
-                raise UserError(f"PPO's entropy bonus of {bonus} is not a number of 0 or more")
-        if self.target_kl is not None and not 0 < self.target_kl < math.inf:
-            raise UserError(f"PPO's target KL {self.target_kl} is not a number above 0; leave it out for none")
-        if self.num_envs * self.num_steps < self.batch_size:
-            raise UserError(
-                f"PPO batch of {self.batch_size} exceeds the {self.num_envs * self.num_steps} steps of an iteration; "
-                "lower --ppo.batch-size or raise --ppo.num-envs"
-            )
 
 
 def _linear(first: float, last: float | None) -> Callable[[float], float]:

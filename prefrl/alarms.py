@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prefrl.metrics import Metrics
-from prefrl.reward_training import MONITORED_PAIRS
+from prefrl.metrics import MONITORED_PAIRS, Metrics
 
 STRETCHES = 24  # that a run is cut into; each curve is smoothed to its mean over the rows of a stretch
 ROWS = 3  # to a stretch at least, in short runs

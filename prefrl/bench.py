@@ -26,16 +26,13 @@ from typing import Any
 
 import mujoco
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from prefrl.agent import default_ppo
 from prefrl.config import Count, TrainConfig, default_config
 from prefrl.errors import UserError
-from prefrl.run import train
+from prefrl.progress import Progress
 from prefrl.run_directory import describe
-from prefrl.run_in_progress import Progress
 from prefrl.tasks import Task, get_task
 from prefrl.threads import available_cores
 
@@ -100,6 +97,8 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
     Raises:
         UserError: unknown task, two of one robot, nothing to measure, or a run too short for one iteration.
     """
+    import torch  # here and below: the options and the table's words are read by every `prefrl` command
+
     tasks = _chosen_tasks(options)
     # Refused now rather than after minutes of measuring.
     configs = [_config(task, "synthetic", options, 0, options.run_dir).resolved() for task in tasks]
@@ -144,6 +143,8 @@ def _chosen_tasks(options: BenchOptions) -> list[Task]:
 
 def ours(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> Figures:
     """The simulator alone, a run on the true reward and one on preferences, an iteration each in turn."""
+    from prefrl.run import train
+
     speeds: Figures = {}
     worked: list[float] = []
 
@@ -284,6 +285,8 @@ class BareSimulator:
 
 def sb3_default(task: Task, config: TrainConfig, options: BenchOptions, seed: int) -> Figures:
     """Stable-Baselines3's PPO with its defaults on gymnasium's own environment."""
+    from prefrl.agent import default_ppo
+
     ppo = default_ppo(task.robot.base_id, seed)
     began = time.perf_counter()
     ppo.learn(options.sb3_steps)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrl.config import QueryOptions
+from prefrl.options import QueryOptions
 from prefrl.queries import Query, elite_pairs, most_disputed, pair_up
 from prefrl.reward_model import RewardEnsemble
 from prefrl.rollouts import Rollout

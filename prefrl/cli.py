@@ -18,7 +18,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from prefrl import run
 from prefrl.agreement import CompareOptions, compare
 from prefrl.alarms import Alarm, reward_alarms
 from prefrl.answering import AnswerOptions, answer
@@ -31,11 +30,10 @@ from prefrl.evaluation import Evaluation
 from prefrl.labelling.label import LabelOptions, label
 from prefrl.metrics import read_metrics
 from prefrl.progress import invitation, shown_progress
-from prefrl.run_directory import read_json
+from prefrl.run_directory import read_json, written_configuration
 from prefrl.stopping import Stopped
 from prefrl.sweep.command import SweepOptions, sweep
 from prefrl.tasks import TASKS
-from prefrl.watching import watch
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ def _parse(arguments: list[str]) -> object:
             replayed = Path(config.replay).parent  # its options are the defaults of what is not given
             if "://" in config.replay or not (replayed / "config.json").is_file():
                 return config
-            written = run.written_configuration(replayed)
+            written = written_configuration(replayed)
             return _parse_train(rest, replace(written, task=task, run_dir=None, store=None, replay=config.replay))
     return tyro.cli(
         Command,
@@ -193,11 +191,14 @@ def _parse_train(arguments: list[str], default: TrainConfig) -> TrainConfig:
 
 
 def _run(command: object) -> int:
+    # What trains, plays or draws is imported where it is called: torch alone takes a second or two.
     if isinstance(command, TrainConfig):
         _train(command)
     elif isinstance(command, Resume):
         _resume(command)
     elif isinstance(command, Watch):
+        from prefrl.watching import watch
+
         deterministic = command.actions == "deterministic"
         evaluation, video = watch(command.run, command.episodes, deterministic, command.seed, command.trust)
         _print_evaluation(evaluation)
@@ -210,7 +211,7 @@ def _run(command: object) -> int:
     elif isinstance(command, AnswerOptions):
         print(f"{command.store}: " + ", ".join(f"{count} {choice}" for choice, count in answer(command).most_common()))
     elif isinstance(command, CompareOptions):
-        from prefrl.agreement.terminal import print_results  # loads the report's drawings
+        from prefrl.agreement.terminal import print_results
 
         compared = compare(command)
         print_results(compared.results, Console())
@@ -229,6 +230,8 @@ def _run(command: object) -> int:
 
 
 def _train(config: TrainConfig) -> None:
+    from prefrl import run
+
     config = config.resolved()
     print(f"{config.task} in {config.run_dir}", flush=True)
     with shown_progress(config, 0) as shown:
@@ -237,6 +240,8 @@ def _train(config: TrainConfig) -> None:
 
 
 def _resume(command: Resume) -> None:
+    from prefrl import run
+
     config = run.configuration(command.run, command.steps, command.trust)
     print(f"{config.task} in {config.run_dir}", flush=True)
     reached = [int(path.name) for path in checkpoints(command.run / "checkpoint")]
@@ -246,7 +251,7 @@ def _resume(command: Resume) -> None:
 
 
 def _report(command: Report) -> Path:
-    from prefrl.report import build_report, compare_report  # these draw: not for the other commands
+    from prefrl.report import build_report, compare_report
     from prefrl.report.sweep_page import build_sweep_report
 
     if not command.runs:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefrl.errors import UserError
+from prefrl.options import RewardOptions
 from prefrl.preferences import Answer
 from prefrl.queries import Query
 from prefrl.segments import When
 
-LABEL_BUFFER = 3000  # the last labels that training sees (section A.2)
 FEWEST_FOLDS = 3  # so that no member holds out more than a third
 
 
@@ -41,7 +41,7 @@ class Comparisons:
         rng: np.random.Generator,
         bootstrap: bool = True,
         hold_out: bool = True,
-        capacity: int = LABEL_BUFFER,
+        capacity: int = RewardOptions.label_buffer,
         observation: When = "before",
     ) -> None:
         self.members, self.capacity, self.observation = members, capacity, observation

@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal
 import pydantic
 import tyro
 
-from prefrl.agent import PPOOptions
 from prefrl.environments import EnvironmentSpec, resolve_environment
 from prefrl.errors import UserError
 from prefrl.labelling.options import PeopleOptions
+from prefrl.options import PPOOptions, QueryOptions, RewardOptions
 from prefrl.oracles.synthetic import SyntheticOracle, Teacher, true_return
-from prefrl.reward_training import RewardOptions
 from prefrl.tasks import TASKS, Task
 
 
@@ -39,42 +38,6 @@ Count = Annotated[
         str_from_instance=lambda value: [str(value)],
     ),
 ]
-
-
-@dataclass(frozen=True)
-class QueryOptions:
-    """Which pairs of segments are asked about (section 2.2.4)."""
-
-    segment_steps: int | None = None
-    """steps per segment; the task's own by default; 1 is the "no segments" ablation"""
-    selection: Literal["disagreement", "uniform"] = "disagreement"
-    """ask where the ensemble disagrees most, or about random pairs"""
-    candidates: int = 10
-    """candidate pairs drawn per pair that is asked (disagreement)"""
-    elite_share: float = 0.5
-    """share of the later queries that compare segments of high predicted return with each other (disagreement); 0 is
-    the paper's way"""
-    elite_pool: int = 200
-    """segments drawn for such a query; of the 10 best, the pair is asked about that the ensemble disagrees on most"""
-    recent_rollouts: int = 4
-    """iterations that segments are cut from"""
-    initial_rollouts: int = 4
-    """iterations of the random policy that the first quarter of the labels is about"""
-    initial_rounds: bool = True
-    """ask after each of these iterations about all of them so far, chosen by what was learnt by then; off asks
-    everything after the last, at random, as in the paper"""
-    online: bool = True
-    """ask throughout the run; off asks everything about the random policy (the "no online queries" ablation)"""
-
-    def __post_init__(self) -> None:
-        if self.segment_steps is not None and self.segment_steps < 1:
-            raise UserError(f"segment of {self.segment_steps} steps; it needs at least 1")
-        if min(self.candidates, self.recent_rollouts, self.initial_rollouts) < 1:
-            raise UserError("candidates and rollouts of the queries must be at least 1")
-        if not 0 <= self.elite_share <= 1:
-            raise UserError(f"elite share {self.elite_share} is outside [0, 1]")
-        if self.elite_pool < 2:
-            raise UserError(f"elite pool of {self.elite_pool} segments; a pair needs at least 2")
 
 
 @dataclass(frozen=True)

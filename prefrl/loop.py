@@ -21,7 +21,7 @@ from gymnasium.vector import SyncVectorEnv
 from prefrl.agent import Agent
 from prefrl.calibration import Calibration, calibration_metrics
 from prefrl.candidate_films import CandidateFilms
-from prefrl.checkpoint import State, global_random_state, load_global_random_state
+from prefrl.checkpoint import State
 from prefrl.choosing import disputed_pairs, random_pairs
 from prefrl.config import TrainConfig
 from prefrl.elicitation import Elicitation, replay_state
@@ -39,6 +39,7 @@ from prefrl.segments import observed
 from prefrl.simulation import MujocoVectorEnv
 from prefrl.stage_clock import StageClock
 from prefrl.threads import available_cores, one_torch_thread
+from prefrl.torch_state import global_random_state, load_global_random_state
 
 log = logging.getLogger("prefrl")
 

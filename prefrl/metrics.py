@@ -12,6 +12,8 @@ from prefrl.errors import UserError
 
 Metrics = dict[str, NDArray[np.float64]]  # column of metrics.csv -> one value per row, NaN where nothing was measured
 
+MONITORED_PAIRS = 64  # most pairs on which a row's losses and agreement are measured
+
 
 def read_metrics(path: str | Path) -> Metrics:
     """Read metrics.csv: each column as floats, NaN for empty cells.

@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 import sys
 import time
+from dataclasses import dataclass
 
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from prefrl.config import TrainConfig
-from prefrl.run_in_progress import Progress
 
 PLAIN_LINE_SECONDS = 10.0  # between lines where the output is not a terminal
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    env_steps: int
+    labels: int
+    true_return: float  # of the last episodes that ended; NaN before
+    steps_per_second: float
+    unanswered: int = 0  # queries whose answers are waited for
 
 
 def shown_progress(config: TrainConfig, begun_at: int) -> LiveProgress | PlainProgress:

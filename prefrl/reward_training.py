@@ -5,9 +5,7 @@ Reads comparisons.Comparisons; changes reward_model.RewardEnsemble.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,98 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefrl.calibration import Calibration, calibrate
-from prefrl.checkpoint import State, arrays_to_tensors, load_optimiser_state, optimiser_state, tensors_to_arrays
-from prefrl.comparisons import LABEL_BUFFER, Comparisons
+from prefrl.checkpoint import State
+from prefrl.comparisons import Comparisons
 from prefrl.errors import NumericalError, UserError
+from prefrl.metrics import MONITORED_PAIRS
+from prefrl.options import RewardOptions
 from prefrl.reward_model import RewardEnsemble, preference_loss, preference_probability
-from prefrl.segments import When
 from prefrl.threads import one_torch_thread
+from prefrl.torch_state import arrays_to_tensors, load_optimiser_state, optimiser_state, tensors_to_arrays
 
 RATIO_RANGE = (1.1, 1.5)  # of validation to training loss (section 2.2.3)
 LEAST_LOSS = 1e-4  # below which a ratio would compare rounding errors
 L2_RANGE = (1e-6, 1e-1)
-MONITORED_PAIRS = 64  # most pairs on which losses are measured after a fit
-FITTED_STEPS = 240  # of each segment of a minibatch in an iteration, over all its gradient steps
 CALIBRATED_AT_ONCE = 256  # pairs per member that are predicted together
-
-
-@dataclass(frozen=True)
-class RewardOptions:
-    """The predictor and its training; every switch of the paper's ablations is here."""
-
-    members: int = 7
-    """predictors in the ensemble; 1 is the "no ensemble" ablation"""
-    hidden: tuple[int, ...] = (64, 64)
-    """units in each hidden layer"""
-    learning_rate: float = 1e-3
-    """Adam's step size"""
-    batch_size: int = 32
-    """answers per gradient step and member"""
-    latest_share: float = 0.5
-    """share of these that is drawn from the latest answers alone, which are about what the policy does now; 0 draws
-    all alike, as in the paper"""
-    latest: int = 64
-    """how many compared pairs are the latest; with no more than these, all are drawn alike"""
-    initial_gradient_steps: int = 200
-    """gradient steps on the first quarter of the answers, in each of its rounds"""
-    gradient_steps: int | None = 2
-    """gradient steps in each later iteration; None for as many as takes the same time whatever a segment's length: 16
-    on segments of 15 steps, 4 on such of 60"""
-    error_rate: float = 0.1
-    """chance of a uniformly random answer assumed in the loss"""
-    bootstrap: bool = True
-    """train each member on its own draw with replacement, as in the paper; without, on all answers that it does not
-    hold out"""
-    hold_out: bool = True
-    """hold out 1/e of the answers per member, which its draw leaves out; without bootstrap, each answer for one
-    member"""
-    adaptive_l2: bool = False
-    """adapt the ℓ2 coefficient to the validation loss, as the paper does"""
-    l2: float = 1e-3
-    """ℓ2 coefficient, at first or for good, on the sum of squared weights; 0 is the "no regularisation" ablation"""
-    dropout: float = 0.0
-    """share of hidden units dropped in training"""
-    observation: When = "before"
-    """which observation of a step the predictor is given: before its action, as in the paper, or after it, which says
-    more of what most environments pay for, or both"""
-    normalise_observations: bool = True
-    """normalise observations inside the predictor"""
-    normalise_rewards: bool = True
-    """normalise each member's reward over recent data"""
-    target: Literal["comparisons", "returns"] = "comparisons"
-    """fit comparisons, or regress on the segments' true returns (the "target" ablation)"""
-    label_buffer: int = LABEL_BUFFER
-    """most recent answers that are trained on"""
-
-    def __post_init__(self) -> None:
-        if self.members < 1 or self.batch_size < 1 or self.label_buffer < 1:
-            raise UserError("members, batch size and label buffer must be at least 1")
-        if min(self.hidden, default=1) < 1:
-            raise UserError(f"hidden layers of {self.hidden} units; each needs at least 1")
-        if min(self.initial_gradient_steps, self.gradient_steps or 0) < 0:
-            raise UserError("gradient steps must be 0 or more")
-        if not 0 <= self.latest_share <= 1:
-            raise UserError(f"share of the latest answers {self.latest_share} is outside [0, 1]")
-        if self.latest < 1:
-            raise UserError(
-                f"{self.latest} latest answers; they must be at least 1 (--reward.latest-share 0 draws all alike)"
-            )
-        if not 0 <= self.error_rate < 1:
-            raise UserError(f"error rate {self.error_rate} is outside [0, 1)")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout {self.dropout} is outside [0, 1)")
-        if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"learning rate {self.learning_rate} is not a number above 0")
-        if self.adaptive_l2 and not self.hold_out:
-            raise UserError("nothing is held out to adapt ℓ2 to; drop --reward.adaptive-l2 or --reward.no-hold-out")
-        if not 0 <= self.l2 < math.inf:
-            raise UserError(f"ℓ2 coefficient {self.l2} is not a number of 0 or more")
-
-    def resolved(self, segment_steps: int) -> RewardOptions:
-        """The same with the number of gradient steps filled in for segments of that length."""
-        if self.gradient_steps is not None:
-            return self
-        return replace(self, gradient_steps=max(1, round(FITTED_STEPS / segment_steps)))
 
 
 @dataclass(frozen=True)

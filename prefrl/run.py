@@ -12,15 +12,16 @@ from gymnasium.vector import SyncVectorEnv
 from prefrl.candidate_films import jpeg
 from prefrl.checkpoint import State, checkpoints, load_checkpoint
 from prefrl.clips import ClipRenderer
-from prefrl.config import TrainConfig, config_from_json
+from prefrl.config import TrainConfig
 from prefrl.dataset.contents import from_rows
 from prefrl.elicitation import replay_state
 from prefrl.environments import EnvironmentSpec
 from prefrl.errors import NumericalError, UserError
 from prefrl.preferences import PreferenceStore, open_existing
+from prefrl.progress import Progress
 from prefrl.rollouts import RolloutRecorder, state_reader
-from prefrl.run_directory import RunDirectory, read_json
-from prefrl.run_in_progress import CHECKPOINT_FORMAT, Progress, RunInProgress
+from prefrl.run_directory import RunDirectory, read_json, written_configuration
+from prefrl.run_in_progress import CHECKPOINT_FORMAT, RunInProgress
 from prefrl.stopping import Stopped, StopSignals
 from prefrl.tasks import load_model
 from prefrl.trust import refuse_untrusted, wants_trust
@@ -150,11 +151,6 @@ def configuration(run_dir: Path, steps: int | None = None, trust: bool = False) 
     config = written_configuration(run_dir)
     refuse_untrusted(run_dir, trust, config.task, config.store)
     return replace(config, run_dir=run_dir, steps=steps or config.steps).resolved()
-
-
-def written_configuration(run_dir: Path) -> TrainConfig:
-    """RUN/config.json as it stands there; nothing of it is looked up, imported or connected to."""
-    return config_from_json(read_json(run_dir / "config.json").get("options", {}), run_dir / "config.json")
 
 
 def _carry_out(

@@ -14,13 +14,11 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
+from prefrl.config import TrainConfig, config_from_json
 from prefrl.errors import UserError
 from prefrl.preferences import without_password
-
-if TYPE_CHECKING:
-    from prefrl.config import TrainConfig  # loads PyTorch, which a labelling page does without
 
 log = logging.getLogger("prefrl")
 
@@ -65,6 +63,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a JSON object; is {path.parent} a run?")
     return content
+
+
+def written_configuration(run_dir: Path) -> TrainConfig:
+    """RUN/config.json as it stands there; nothing of it is looked up, imported or connected to."""
+    return config_from_json(read_json(run_dir / "config.json").get("options", {}), run_dir / "config.json")
 
 
 class RunDirectory:

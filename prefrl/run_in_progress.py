@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from prefrl.metrics import read_metrics
 from prefrl.metrics_writer import MetricsWriter
 from prefrl.oracles.people import People
 from prefrl.preferences import PreferenceStore, open_existing
+from prefrl.progress import Progress
 from prefrl.run_directory import RunDirectory, write_json
 from prefrl.stopping import StopSignals
 
@@ -35,17 +35,6 @@ PEOPLES_MILESTONES = (10, 25, 40, 50, 60, 75, 90)  # people see on the page what
 MILESTONE_EPISODES = 4
 LOOKS = 25  # in a run, for signs that the policy exploits the predictor
 CHECKPOINT_FORMAT = 8  # changes with what PreferenceLoop.state holds, and where a run would go on as another does
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress bar shows."""
-
-    env_steps: int
-    labels: int
-    true_return: float  # of the last episodes that ended; NaN before
-    steps_per_second: float
-    unanswered: int = 0  # queries whose answers are waited for
 
 
 class RunInProgress:

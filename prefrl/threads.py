@@ -11,8 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 
 def available_cores() -> int:
     """Cores this process may use, which a cluster's scheduler may have limited."""
@@ -22,6 +20,8 @@ def available_cores() -> int:
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Run a block, or a decorated function, with torch on one thread."""
+    import torch  # not for whoever only asks for the cores, as the simulation does
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -10,8 +10,7 @@ from prefrl.errors import UserError
 from prefrl.evaluation import Evaluation, evaluate
 from prefrl.filming import film
 from prefrl.policy import SavedPolicy, TrustedPolicy
-from prefrl.run import written_configuration
-from prefrl.run_directory import read_json, refuse_links
+from prefrl.run_directory import read_json, refuse_links, written_configuration
 from prefrl.trust import refuse_untrusted
 
 log = logging.getLogger("prefrl")

@@ -20,9 +20,10 @@ from probes import HORIZON
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from prefrl.agent import Agent, CentredRewards, PPOOptions, SB3VecEnv
+from prefrl.agent import Agent, CentredRewards, SB3VecEnv
 from prefrl.environments import resolve_environment
 from prefrl.errors import UserError
+from prefrl.options import PPOOptions
 from prefrl.policy import NormalisedPolicy, SavedPolicy
 
 SMALL = PPOOptions(num_envs=4, num_steps=32, batch_size=64, epochs=2, hidden=(16, 16))

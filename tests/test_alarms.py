@@ -17,10 +17,9 @@ from prefrl.alarms import Alarm, reward_alarms
 from prefrl.cli import _print_result
 from prefrl.label_schedule import labels_wanted
 from prefrl.loop import PreferenceLoop
-from prefrl.metrics import Metrics, read_metrics
+from prefrl.metrics import MONITORED_PAIRS, Metrics, read_metrics
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore
-from prefrl.reward_training import MONITORED_PAIRS
 from prefrl.run import train
 from prefrl.segments import Segment
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import mujoco
 import pytest
 
+from prefrl import agent, report
 from prefrl import bench as module
-from prefrl import report
-from prefrl.agent import PPOOptions, default_ppo
 from prefrl.bench import RATIOS, ROWS, BareSimulator, BenchOptions, NextTurn, bench, medians, read_shares, take_turns
 from prefrl.config import default_config
 from prefrl.errors import UserError
+from prefrl.options import PPOOptions
 from prefrl.tasks import get_task
 
 
@@ -22,7 +22,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BenchOptions:
     """A bench of iterations of 512 steps."""
     ppo = PPOOptions(num_envs=4, num_steps=128, batch_size=256, epochs=1)
     monkeypatch.setattr(module, "default_config", lambda task: replace(default_config(task), ppo=ppo))
-    monkeypatch.setattr(module, "default_ppo", partial(default_ppo, num_steps=64))
+    monkeypatch.setattr(agent, "default_ppo", partial(agent.default_ppo, num_steps=64))
     # Seconds of drawing, after what is measured.
     monkeypatch.setattr(report, "build_report", lambda path, trust: path)
     return BenchOptions(tasks=("pendulum",), rounds=2, steps=2048, sb3_steps=512, threads=1, run_dir=tmp_path / "runs")

@@ -17,15 +17,15 @@ import probes
 import pytest
 from swept import small_sweep, swept
 
+from prefrl import agent, cli, report
 from prefrl import bench as bench_module
-from prefrl import cli, report
 from prefrl import run as run_module
-from prefrl.agent import PPOOptions, default_ppo
 from prefrl.cli import main
 from prefrl.clips import RenderingUnavailable
 from prefrl.clips.gl import make_gl_context
 from prefrl.config import TrainConfig, default_config
 from prefrl.errors import UserError
+from prefrl.options import PPOOptions
 from prefrl.stopping import StopSignals
 from prefrl.sweep import write_results
 from prefrl.tasks import TASKS
@@ -144,7 +144,7 @@ def test_tasks_lists_them_all(prefrl: Prefrl) -> None:
 def test_bench_prints_one_json_object(prefrl: Prefrl, monkeypatch: pytest.MonkeyPatch) -> None:
     ppo = PPOOptions(num_envs=4, num_steps=128, batch_size=256, epochs=1)
     monkeypatch.setattr(bench_module, "default_config", lambda task: replace(default_config(task), ppo=ppo))
-    monkeypatch.setattr(bench_module, "default_ppo", partial(default_ppo, num_steps=64))
+    monkeypatch.setattr(agent, "default_ppo", partial(agent.default_ppo, num_steps=64))
     monkeypatch.setattr(report, "build_report", lambda path, trust: path)
     options = "--tasks pendulum --rounds 1 --steps 2048 --sb3-steps 512 --threads 1"
     measured = prefrl("bench", "--json", *options.split())
@@ -219,8 +219,8 @@ def test_who_reads_no_further_is_told_of_no_error(tmp_path: Path) -> None:
     assert (process.stderr.read(), process.wait(timeout=60)) == ("", 128 + signal.SIGPIPE)
 
 
-def test_a_command_loads_what_serves_pages_draws_and_fits_teachers_only_when_it_is_used() -> None:
-    late = ("fastapi", "uvicorn", "matplotlib", "scipy.special", "scipy.stats", "ray")
+def test_a_command_loads_what_trains_serves_pages_draws_and_fits_teachers_only_when_it_is_used() -> None:
+    late = ("torch", "stable_baselines3", "fastapi", "uvicorn", "matplotlib", "scipy.special", "scipy.stats", "ray")
     script = f"import sys, prefrl.cli; print(*(name for name in {late} if name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "\n"
 

@@ -10,10 +10,9 @@ import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrl.agent import PPOOptions
-from prefrl.config import OracleOptions, QueryOptions, TrainConfig, default_config, parse_count
+from prefrl.config import OracleOptions, TrainConfig, default_config, parse_count
 from prefrl.errors import UserError
-from prefrl.reward_training import RewardOptions
+from prefrl.options import PPOOptions, QueryOptions, RewardOptions
 from prefrl.tasks import TASKS
 
 LONG = 10**6

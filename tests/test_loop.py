@@ -12,16 +12,15 @@ import probes  # noqa: F401  registers its environments
 import pytest
 from probes import HORIZON
 
-from prefrl.agent import PPOOptions
-from prefrl.config import OracleOptions, QueryOptions, TrainConfig
+from prefrl.config import OracleOptions, TrainConfig
 from prefrl.evaluation import evaluate
 from prefrl.label_schedule import labels_wanted
 from prefrl.loop import IterationReport, PreferenceLoop
+from prefrl.options import PPOOptions, QueryOptions, RewardOptions
 from prefrl.oracles import Nobody
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import Answer, PreferenceStore
 from prefrl.queries import Query
-from prefrl.reward_training import RewardOptions
 
 TIMES = ("steps_per_second", "share/")
 QUICK_PPO = PPOOptions(

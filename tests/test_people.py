@@ -18,19 +18,18 @@ from tiny_runs import LABELS, Killed, answers_of, assert_same, metrics_of, tiny
 
 from prefrl import run as run_module
 from prefrl import run_in_progress
-from prefrl.agent import PPOOptions
-from prefrl.config import QueryOptions
 from prefrl.elicitation import Elicitation
 from prefrl.errors import UserError
 from prefrl.labelling.clip_maker import Shelf, clips_of
 from prefrl.labelling.options import PeopleOptions
 from prefrl.labelling.subject import subject_of
+from prefrl.options import PPOOptions, QueryOptions
 from prefrl.oracles import Oracle
 from prefrl.oracles.people import People
 from prefrl.oracles.synthetic import SyntheticOracle
 from prefrl.preferences import PreferenceStore
+from prefrl.progress import Progress
 from prefrl.run import resume, train
-from prefrl.run_in_progress import Progress
 from prefrl.stopping import Stopped
 
 pytestmark = pytest.mark.usefixtures("empty_figures")

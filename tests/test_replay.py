@@ -21,8 +21,8 @@ from prefrl.errors import UserError
 from prefrl.loop import PreferenceLoop
 from prefrl.oracles import Nobody
 from prefrl.preferences import PreferenceStore
+from prefrl.progress import Progress
 from prefrl.run import resume, train
-from prefrl.run_in_progress import Progress
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 

@@ -18,10 +18,10 @@ from prefrl.config import TrainConfig
 from prefrl.errors import NumericalError, UserError
 from prefrl.loop import PreferenceLoop
 from prefrl.preferences import PreferenceStore
+from prefrl.progress import Progress
 from prefrl.rollouts import Rollout
 from prefrl.run import resume, train
 from prefrl.run_directory import read_json
-from prefrl.run_in_progress import Progress
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from prefrl.errors import UserError
+from prefrl.options import RewardOptions
 from prefrl.preferences import Answer
 from prefrl.queries import Query
 from prefrl.reward_model import RewardEnsemble, preference_probability
-from prefrl.reward_training import L2_RANGE, RewardOptions, RewardTrainer, adapt_l2, answer_entropy
+from prefrl.reward_training import L2_RANGE, RewardTrainer, adapt_l2, answer_entropy
 from prefrl.segments import Segment
 
 OBSERVATIONS, ACTIONS, STEPS = 3, 1, 5

@@ -19,12 +19,12 @@ from tiny_runs import LABELS, STEPS, assert_same, metrics_of, tiny, untimed_metr
 
 from prefrl import run_directory, run_in_progress, watching
 from prefrl.errors import UserError
+from prefrl.options import RewardOptions
 from prefrl.preferences import PreferenceStore
-from prefrl.reward_training import RewardOptions
+from prefrl.progress import Progress
 from prefrl.reward_wrapper import PredictedReward
 from prefrl.run import train
 from prefrl.run_directory import git_revision
-from prefrl.run_in_progress import Progress
 from prefrl.stopping import Stopped
 from prefrl.watching import watch
 

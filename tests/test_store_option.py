@@ -16,9 +16,9 @@ from tiny_runs import LABELS, assert_same, tiny
 from prefrl.dataset import export_dataset
 from prefrl.errors import UserError
 from prefrl.preferences import PreferenceStore
+from prefrl.progress import Progress
 from prefrl.report import build_report
 from prefrl.run import resume, train
-from prefrl.run_in_progress import Progress
 
 pytestmark = pytest.mark.usefixtures("empty_figures")
 

@@ -79,7 +79,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times as fast on the true reward as from answers, as the directories say."""
     monkeypatch.setattr(command_module, "Pool", lambda workers: pytest.fail("was run"))
-    monkeypatch.setattr("prefrl.sweep.speeds.train", lambda *_: pytest.fail("was measured"))
+    monkeypatch.setattr("prefrl.run.train", lambda *_: pytest.fail("was measured"))
     root = Path("runs/trials")
     for condition, state, seconds in (("true reward", "done", 1), ("40 answers", "failed", 5)):
         directory = pretend(Trial("reacher", condition, 0, {**OPTIONS, **CONDITIONS[condition]}), root, state)

@@ -11,12 +11,11 @@ import numpy as np
 import safetensors.numpy
 from stable_baselines3 import PPO
 
-from prefrl.agent import PPOOptions
-from prefrl.config import OracleOptions, QueryOptions, TrainConfig
+from prefrl.config import OracleOptions, TrainConfig
+from prefrl.options import PPOOptions, QueryOptions, RewardOptions
 from prefrl.preferences import PreferenceStore
-from prefrl.reward_training import RewardOptions
+from prefrl.progress import Progress
 from prefrl.run_directory import read_json
-from prefrl.run_in_progress import Progress
 
 STEPS = 8 * 256
 LABELS = 40

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -16,8 +16,10 @@ from prefrl.dataset.contents import Dataset
 from prefrl.dataset.files import arrays_name
 from prefrl.metrics import Metrics
 from prefrl.preferences import SKIPPED
-from prefrl.reward_model import RewardEnsemble
 from prefrl.tasks import TASKS
+
+if TYPE_CHECKING:
+    from prefrl.reward_model import RewardEnsemble  # loads torch
 
 UNNAMED = "an unnamed task"
 

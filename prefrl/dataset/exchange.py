@@ -16,7 +16,6 @@ from prefrl.dataset.files import CHECKSUMS, PREDICTOR, checksums, dataset_files,
 from prefrl.errors import UserError
 from prefrl.metrics import read_metrics
 from prefrl.preferences import PreferenceStore
-from prefrl.reward_model import RewardEnsemble
 from prefrl.run_directory import read_json
 from prefrl.trust import refuse_untrusted
 
@@ -40,6 +39,8 @@ def export_dataset(run: Path, out: Path, trust: bool = False) -> Dataset:
     files = dataset_files(dataset)
     cards = {"README.md": data_card(dataset, config)}
     if (run / PREDICTOR).exists():
+        from prefrl.reward_model import RewardEnsemble  # loads torch: not for an import
+
         files[PREDICTOR] = read_file(run / PREDICTOR)
         metrics = read_metrics(run / "metrics.csv") if (run / "metrics.csv").exists() else {}
         cards["MODEL_CARD.md"] = model_card(RewardEnsemble.load(run / PREDICTOR), store.task, metrics)

@@ -13,9 +13,8 @@ from statistics import median
 from typing import Any
 
 from prefrl.errors import UserError
-from prefrl.run import train
+from prefrl.progress import Progress
 from prefrl.run_directory import read_json
-from prefrl.run_in_progress import Progress
 from prefrl.stopping import Stopped
 from prefrl.sweep.definition import Trial
 from prefrl.sweep.trial_state import progress_of
@@ -56,6 +55,8 @@ class _Enough(Exception):
 
 
 def _measure(trial: Trial, threads: int) -> float:
+    from prefrl.run import train  # loads torch: not for a sweep that has run before
+
     reports: list[tuple[float, int]] = []
 
     def note(progress: Progress) -> None:

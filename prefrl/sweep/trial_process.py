@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefrl import run
 from prefrl.checkpoint import checkpoints
 from prefrl.config import config_from_json
 from prefrl.errors import UserError
@@ -170,6 +169,8 @@ def carry_out(job: Job) -> int:
             refuse_other_options(job.directory, learnt_from(job.options))
         if is_done(job.directory):
             return DONE
+        from prefrl import run  # loads torch: for the trial's own process, not for the sweep's
+
         config = replace(config_from_json(job.options, job.directory), run_dir=job.directory, threads=job.threads)
         kept = checkpoints(job.directory / "checkpoint")
         if kept:
