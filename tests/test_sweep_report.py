@@ -17,6 +17,7 @@ from test_report import Page
 from prefrl import plots
 from prefrl.errors import UserError
 from prefrl.paper import FIGURE_2, FIGURE_5, TRUE_REWARD
+from prefrl.report import sweep_page
 from prefrl.report.sweep_drawings import sweep_figures
 from prefrl.report.sweep_page import COVERAGE, build_sweep_report
 from prefrl.report.sweep_scores import SweepScores
@@ -72,6 +73,12 @@ def reported(incomplete: SweepResults, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without its figures, which take longer than all else on it."""
+    monkeypatch.setattr(sweep_page, "sweep_figures", lambda scores: [])
+
+
 def test_a_report_is_written_beside_the_results(reported: Path) -> None:
     assert sorted(path.name for path in reported.iterdir()) == sorted(FINISHED)
 
@@ -93,6 +100,7 @@ def test_the_page_is_one_file_that_fetches_nothing(reported: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_that_please_only_their_predictor_are_named(tmp_path: Path) -> None:
     shares = {"350 answers": 0.05, "700 answers": 0.5}
     results = swept(
@@ -292,6 +300,7 @@ def test_rows_over_different_tasks_say_so(incomplete: SweepResults, reported: Pa
     assert "one run, which counts as exact: true reward: reacher; 700 answers: reacher." in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rows_over_different_seeds_say_so_and_promise_no_more_than_the_fewest_hold(tmp_path: Path) -> None:
     """Every condition has a run on every task, but one lacks a seed on one of them."""
     results = swept(
@@ -306,6 +315,7 @@ def test_rows_over_different_seeds_say_so_and_promise_no_more_than_the_fewest_ho
     assert "of one task with 2 seeds" in text, "not 3"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_finished_sweep_has_nothing_to_warn_of(tmp_path: Path) -> None:
     results = swept(small_sweep())
     write_results(replace(results, outcomes=tuple(replace(each, alarms=[]) for each in results.outcomes)), tmp_path)
@@ -315,6 +325,7 @@ def test_a_finished_sweep_has_nothing_to_warn_of(tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("**")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_counts_of_one_are_singular_and_one_run_has_no_interval(tmp_path: Path) -> None:
     conditions = {TRUE_REWARD: {"feedback": "none"}, "700 answers": {"labels": 700}}
     sweep = small_sweep(tasks=("hopper",), conditions=conditions, seeds=(0,))
@@ -355,6 +366,7 @@ def test_the_coverage_that_the_page_tells_is_the_one_measured() -> None:
     assert found == COVERAGE
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("tasks", "seeds", "sentence", "width"),
     [
@@ -384,6 +396,7 @@ def test_a_page_says_how_sure_so_few_runs_are(
     assert re.search(width, text)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_coverage_told_is_that_of_the_row_with_the_fewest_tasks(tmp_path: Path) -> None:
     sweep = small_sweep(tasks=tuple(RANDOM)[:4], seeds=(0, 1, 2), notes={}, drawings=())
     for there, kind in ((4, "4 tasks"), (1, "one task")):
@@ -395,6 +408,7 @@ def test_the_coverage_told_is_that_of_the_row_with_the_fewest_tasks(tmp_path: Pa
         assert f"simulated sweeps of {kind} with 3 seeds" in (tmp_path / "small.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed; make test says how to change that")
 def test_all_columns_of_eight_conditions_are_on_the_screen_and_on_paper(tmp_path: Path) -> None:
     sweep = replace(sweep_of("figure5"), drawings=())
@@ -480,6 +494,7 @@ def test_a_page_needs_no_environment(tmp_path: Path) -> None:
     assert "elsewhere:Env-v0" in build_sweep_report(tmp_path).read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_task_without_a_scale_is_left_out_and_named(tmp_path: Path) -> None:
     shares = {
         (task, name): [share]

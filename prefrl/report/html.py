@@ -32,9 +32,11 @@ class Drawer:
     def __init__(self) -> None:
         self._count = 0
 
-    def __call__(self, title: str, figure: Figure, caption: str) -> Drawing:
+    def __call__(self, title: str, figure: Figure | str, caption: str) -> Drawing:
+        """Of a figure, or of what `plots.to_svg` has made of it."""
         self._count += 1
-        return Drawing(title, inline_svg(plots.to_svg(figure), f"f{self._count}-", title), caption)
+        svg = figure if isinstance(figure, str) else plots.to_svg(figure)
+        return Drawing(title, inline_svg(svg, f"f{self._count}-", title), caption)
 
 
 def inline_svg(svg: str, prefix: str, title: str) -> Markup:

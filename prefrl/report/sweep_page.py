@@ -51,10 +51,11 @@ def build_sweep_report(folder: Path) -> Path:
     draw, drawn, pictures = Drawer(), [], []
     for each in sweep_figures(scores):
         try:
-            plots.save(each.figure, folder / each.name)
+            svg, _ = plots.save(each.figure, folder / each.name)
         except OSError as error:
             raise UserError(f"can't write {folder / each.name}: {error.strerror}") from error
-        drawn.append({"drawing": draw(each.title, each.figure, each.caption), "inches": each.figure.get_figwidth()})
+        drawing = draw(each.title, svg.read_text(encoding="utf-8"), each.caption)
+        drawn.append({"drawing": drawing, "inches": each.figure.get_figwidth()})
         pictures.append(f"![{each.title}]({each.name}.svg)\n\n{each.caption}")
     content = _content(scores)
     write_page(folder / "results.csv", tables.trials_csv(scores))

@@ -90,8 +90,8 @@ class Trial:
         leaves it as it is.
         """
         config = self.config
-        own = json.loads(json.dumps(asdict(TrainConfig(config.task)), default=str))
-        different = {key: value for key, value in flat(self.learnt_from).items() if flat(own).get(key) != value}
+        own = flat(json.loads(json.dumps(asdict(TrainConfig(config.task)), default=str)))
+        different = {key: value for key, value in flat(self.learnt_from).items() if own.get(key) != value}
         if config.task not in TASKS:  # whose names may differ in letters that no file name has
             different["task"] = config.task
         digest = hashlib.sha256(json.dumps(different, sort_keys=True).encode()).hexdigest()[:8]
