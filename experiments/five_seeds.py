@@ -4,7 +4,7 @@
     prefrl report experiments/results/five_seeds
 
 The runs of the first three seeds are those of figure2.py, and are not run again. Beside them the condition of
-observation.py with which three seeds of 700 answers reach the true reward on all eight tasks.
+observation.py with which three seeds of 700 answers come inside the interval of the true reward on all eight tasks.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
