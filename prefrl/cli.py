@@ -230,10 +230,10 @@ def _run(command: object) -> int:
 
 
 def _train(config: TrainConfig) -> None:
-    from prefrl import run
-
     config = config.resolved()
     print(f"{config.task} in {config.run_dir}", flush=True)
+    from prefrl import run
+
     with shown_progress(config, 0) as shown:
         path = run.train(config, shown.update, shown.page)
     _print_result(path)
