@@ -97,11 +97,11 @@ def measure(options: BenchOptions, on_progress: Callable[[str], None] = lambda l
     Raises:
         UserError: unknown task, two of one robot, nothing to measure, or a run too short for one iteration.
     """
-    import torch  # here and below: the options and the table's words are read by every `prefrl` command
-
     tasks = _chosen_tasks(options)
     # Refused now rather than after minutes of measuring.
     configs = [_config(task, "synthetic", options, 0, options.run_dir).resolved() for task in tasks]
+    import torch  # loaded where it measures: every `prefrl` command imports the options above
+
     torch_threads = options.threads or torch.get_num_threads()
     torch.optim.Adam([torch.zeros(1)])  # the first one imports for a second or two, which the first run would pay for
     rounds: dict[str, list[Figures]] = {robot_name(task): [] for task in tasks}

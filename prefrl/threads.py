@@ -20,7 +20,7 @@ def available_cores() -> int:
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Run a block, or a decorated function, with torch on one thread."""
-    import torch  # not for whoever only asks for the cores, as the simulation does
+    import torch  # only when it runs: whoever asks for the cores alone does without
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

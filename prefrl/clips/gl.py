@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import sys
 from typing import Any
 
 import mujoco
@@ -31,9 +30,9 @@ def make_gl_context(width: int, height: int) -> Any:
         raise RenderingUnavailable(f"rendering is switched off by MUJOCO_GL={kind}; unset it to get clips and videos")
     if kind in ("", "enable", "enabled", "on", "true", "1"):
         kind = "egl" if platform.system() == "Linux" else ""
-    if "torch" in sys.modules and importlib.util.find_spec("triton") is not None:
-        # PyTorch's GPU builds import it with their first optimiser. It brings an LLVM of its own, and the process
-        # crashes if Mesa has loaded its own before.
+    if importlib.util.find_spec("triton") is not None:
+        # PyTorch's GPU builds import it with their first optimiser, which may come later. It brings an LLVM of its own,
+        # and the process crashes if Mesa has loaded its own before.
         importlib.import_module("triton")
     module = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw"}.get(kind)
     try:

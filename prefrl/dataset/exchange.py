@@ -39,7 +39,7 @@ def export_dataset(run: Path, out: Path, trust: bool = False) -> Dataset:
     files = dataset_files(dataset)
     cards = {"README.md": data_card(dataset, config)}
     if (run / PREDICTOR).exists():
-        from prefrl.reward_model import RewardEnsemble  # loads torch: not for an import
+        from prefrl.reward_model import RewardEnsemble  # loads torch, which `prefrl import` does without
 
         files[PREDICTOR] = read_file(run / PREDICTOR)
         metrics = read_metrics(run / "metrics.csv") if (run / "metrics.csv").exists() else {}

@@ -32,10 +32,12 @@ class Drawer:
     def __init__(self) -> None:
         self._count = 0
 
-    def __call__(self, title: str, figure: Figure | str, caption: str) -> Drawing:
-        """Of a figure, or of what `plots.to_svg` has made of it."""
+    def __call__(self, title: str, figure: Figure, caption: str) -> Drawing:
+        return self.inline(title, plots.to_svg(figure), caption)
+
+    def inline(self, title: str, svg: str, caption: str) -> Drawing:
+        """A figure that is SVG already."""
         self._count += 1
-        svg = figure if isinstance(figure, str) else plots.to_svg(figure)
         return Drawing(title, inline_svg(svg, f"f{self._count}-", title), caption)
 
 

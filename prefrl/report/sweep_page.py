@@ -54,7 +54,7 @@ def build_sweep_report(folder: Path) -> Path:
             svg, _ = plots.save(each.figure, folder / each.name)
         except OSError as error:
             raise UserError(f"can't write {folder / each.name}: {error.strerror}") from error
-        drawing = draw(each.title, svg.read_text(encoding="utf-8"), each.caption)
+        drawing = draw.inline(each.title, svg.read_text(encoding="utf-8"), each.caption)
         drawn.append({"drawing": drawing, "inches": each.figure.get_figwidth()})
         pictures.append(f"![{each.title}]({each.name}.svg)\n\n{each.caption}")
     content = _content(scores)

@@ -55,7 +55,7 @@ class _Enough(Exception):
 
 
 def _measure(trial: Trial, threads: int) -> float:
-    from prefrl.run import train  # loads torch: not for a sweep that has run before
+    from prefrl.run import train  # loads torch: only where no such run is here yet
 
     reports: list[tuple[float, int]] = []
 
