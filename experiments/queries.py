@@ -3,10 +3,10 @@
     prefrl sweep queries --missing
     prefrl report experiments/results/queries
 
-`original` asks half of the later queries where the ensemble disagrees most, and half among the best segments; `a quarter
-among the best` fewer of these. `disputed queries` leaves out the best, as the paper does; `half among the best` asks the
-other half at random; `random queries` asks all at random. The runs of `original`, of random queries and of the true
-reward are those of figure5.py, and are not run again.
+`original` asks half of the later queries where the ensemble disagrees most, and half among the best segments; `a
+quarter among the best` asks fewer of these. `disputed queries` leaves out the best, as the paper does; `half among the
+best` asks the other half at random; `random queries` asks all at random. The runs of `original`, of random queries and
+of the true reward are those of figure5.py, and are not run again.
 """
 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
