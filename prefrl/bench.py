@@ -32,6 +32,7 @@ from rich.table import Table
 from prefrl.config import Count, TrainConfig, default_config
 from prefrl.errors import UserError
 from prefrl.progress import Progress
+from prefrl.robots import quiet_about_model_files
 from prefrl.run_directory import describe
 from prefrl.tasks import Task, get_task
 from prefrl.threads import available_cores
@@ -287,7 +288,8 @@ def sb3_default(task: Task, config: TrainConfig, options: BenchOptions, seed: in
     """Stable-Baselines3's PPO with its defaults on gymnasium's own environment."""
     from prefrl.agent import default_ppo
 
-    ppo = default_ppo(task.robot.base_id, seed)
+    with quiet_about_model_files():
+        ppo = default_ppo(task.robot.base_id, seed)
     began = time.perf_counter()
     ppo.learn(options.sb3_steps)
     fps = ppo.num_timesteps / (time.perf_counter() - began)

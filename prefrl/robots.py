@@ -27,7 +27,7 @@ ExtraViews = Callable[[mujoco.MjModel, mujoco.MjData], tuple[Array, ...]]
 
 
 @contextmanager
-def _quiet_about_model_files() -> Iterator[None]:
+def quiet_about_model_files() -> Iterator[None]:
     """MuJoCo 4 warns that gymnasium's half-cheetah file uses a deprecated attribute; nobody here can mend that."""
     handler = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None if "deprecated" in message else print(message, file=sys.stderr))
@@ -49,7 +49,7 @@ class Robot:
 
     def make(self, **kwargs: Any) -> Any:
         """Gymnasium's own environment, without its time limit and checkers."""
-        with _quiet_about_model_files():
+        with quiet_about_model_files():
             return gymnasium.make(self.base_id, disable_env_checker=True, **self.options, **kwargs).unwrapped
 
 

@@ -49,6 +49,15 @@ def test_json_is_one_object_with_every_figure_of_every_round_and_no_run_is_left(
     assert list(tiny.run_dir.iterdir()) == []
 
 
+def test_nothing_is_said_of_gymnasiums_model_files_and_no_log_is_left(
+    tiny: BenchOptions, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module.sb3_default(get_task("cheetah"), default_config("cheetah"), tiny, seed=0)
+    assert capfd.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_table_fits_80_columns(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     options = BenchOptions()
