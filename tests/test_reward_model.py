@@ -227,6 +227,19 @@ def test_predicted_preferences_are_the_softmax_of_each_members_returns() -> None
         np.testing.assert_allclose(predicted[member], torch.softmax(returns, -1).detach(), atol=1e-5)
 
 
+def test_a_segment_that_is_in_many_queries_is_predicted_once() -> None:
+    ensemble = make_ensemble()
+    a, b, c = (Segment(o, x, np.zeros(6, np.float32)) for o, x in zip(*make_inputs(3, 6), strict=True))
+    queries = [Query(pair) for pair in ((a, b), (c, a), (b, c))]
+    seen = []
+    handle = ensemble.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    together = ensemble.predict_preferences(queries)
+    handle.remove()
+    assert seen == [3 * 6]
+    for i, query in enumerate(queries):
+        np.testing.assert_allclose(together[:, [i]], ensemble.predict_preferences([query]), atol=1e-6)
+
+
 def test_a_predictor_of_what_actions_lead_to_is_given_the_observations_after_them() -> None:
     before, after = make_ensemble(), make_ensemble()
     after.observation = "after"
