@@ -307,6 +307,21 @@ def test_the_parts_of_a_sweep_are_all_of_it_and_no_run_is_in_two(parts: int) -> 
     assert max(len(each) for each in runs) - min(len(each) for each in runs) <= 1
 
 
+@pytest.mark.parametrize("parts", [2, 4, 8, 12, 16, 24])
+def test_every_part_has_its_share_of_each_task(parts: int) -> None:
+    """Also where their number and that of the conditions or tasks have a common divisor."""
+    sweep = tiny_sweep(
+        tasks=("hopper", "reacher", "pendulum", "swimmer"),
+        conditions={f"{labels}": {"labels": labels} for labels in (20, 30, 40, 50)},
+        seeds=(0, 1, 2),
+        baseline=None,
+    )
+    for i in range(1, parts + 1):
+        part = chosen(sweep, SweepOptions("x", part=f"{i}/{parts}"))
+        of_each = [sum(trial.task == task for trial in part) for task in sweep.tasks]
+        assert max(of_each) - min(of_each) <= 1, f"part {i} has {of_each}"
+
+
 @pytest.mark.parametrize("part", ["0/4", "5/4", "4", "a/b", "1/0", "-1/4", "1/4/2"])
 def test_a_part_that_there_is_not_is_refused(part: str) -> None:
     with pytest.raises(UserError, match=f"--part {part}; (give I/N|parts count from 1)"):

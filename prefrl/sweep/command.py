@@ -199,7 +199,10 @@ def _part(trials: Sequence[Trial], part: str) -> list[Trial]:
         raise UserError(f"--part {part}; give I/N, such as 2/8 for the second of eight parts")
     if not 1 <= int(number) <= int(count):
         raise UserError(f"--part {part}; parts count from 1 (SLURM: --array=1-{count})")
-    ids = list(dict.fromkeys(trial.id for trial in trials))[int(number) - 1 :: int(count)]
+    tasks = list(dict.fromkeys(trial.task for trial in trials))
+    # Dealt task after task: what decides how long a trial takes is its task, and each part gets its share of the slow.
+    dealt = sorted(trials, key=lambda trial: tasks.index(trial.task))
+    ids = list(dict.fromkeys(trial.id for trial in dealt))[int(number) - 1 :: int(count)]
     return [trial for trial in trials if trial.id in ids]
 
 
