@@ -307,19 +307,16 @@ def test_the_parts_of_a_sweep_are_all_of_it_and_no_run_is_in_two(parts: int) -> 
     assert max(len(each) for each in runs) - min(len(each) for each in runs) <= 1
 
 
-@pytest.mark.parametrize("parts", [2, 4, 8, 12, 16, 24])
-def test_every_part_has_its_share_of_each_task(parts: int) -> None:
-    """Also where their number and that of the conditions or tasks have a common divisor."""
-    sweep = tiny_sweep(
-        tasks=("hopper", "reacher", "pendulum", "swimmer"),
-        conditions={f"{labels}": {"labels": labels} for labels in (20, 30, 40, 50)},
-        seeds=(0, 1, 2),
-        baseline=None,
-    )
-    for i in range(1, parts + 1):
-        part = chosen(sweep, SweepOptions("x", part=f"{i}/{parts}"))
-        of_each = [sum(trial.task == task for trial in part) for task in sweep.tasks]
-        assert max(of_each) - min(of_each) <= 1, f"part {i} has {of_each}"
+@pytest.mark.parametrize("parts", [2, 3, 4, 6, 8, 12, 16])
+def test_no_part_takes_much_longer_than_another(parts: int) -> None:
+    """Also where their number and that of tasks or conditions have a common divisor."""
+    minutes = {"hopper": 5, "reacher": 3, "ant": 8, "pendulum": 2.5}
+    shares = {"true reward": 0.7, "20": 1.0, "30": 1.0, "40": 1.1}
+    answers = {name: {"feedback": "none"} if name == "true reward" else {"labels": int(name)} for name in shares}
+    sweep = tiny_sweep(tasks=tuple(minutes), conditions=answers, seeds=(0, 1, 2), baseline=None)
+    found = [chosen(sweep, SweepOptions("x", part=f"{i}/{parts}")) for i in range(1, parts + 1)]
+    take = [sum(minutes[trial.task] * shares[trial.condition] for trial in part) for part in found]
+    assert max(take) < 1.4 * sum(take) / parts, take
 
 
 @pytest.mark.parametrize("part", ["0/4", "5/4", "4", "a/b", "1/0", "-1/4", "1/4/2"])
