@@ -6,8 +6,8 @@
 SLURM runs on a cluster of two nodes made of this machine: each is a namespace of its own (network, processes, host
 name), so that it can be lost at once with all that runs there. The scripts are read from the README, and only their
 sizes, paths and the name of the sweep are changed. Then every trial is compared with that of a sweep that nobody
-interrupted: metrics, answers and weights, bit for bit. Needs root and the extra `ray`. Writes
-experiments/results/slurm_jobs/slurm_jobs.md and .json; about 15 minutes on two cores.
+interrupted: metrics, answers and weights, bit for bit. Needs root, to whom its files then belong, and the extra `ray`.
+Writes experiments/results/slurm_jobs/slurm_jobs.md and .json; about 15 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import REPOSITORY, RESULTS, RUNS, markdown_table
+from common import REPOSITORY, RESULTS, RUNS
 from kill_resume import same
-from sweep_kills import SWEEP
+from sweep_kills import SWEEP as KILLED
+from sweep_kills import event, page, steps_saved
 
-from prefrl.checkpoint import checkpoints
 from prefrl.run_directory import describe_here, read_json
 
+SWEEP = replace(KILLED, title="Trials for SLURM", options={**KILLED.options, "steps": 400_000})
 FOLDER = RUNS / "slurm_jobs"
 PROGRAMS = ("ip", "munged", "nsenter", "sbatch", "slurmctld", "slurmd", "unshare")
 NODES = ("node1", "node2")
 NETWORK, BRIDGE = "10.77.0", "prefrl-slurm"
-SHORT = "00:03:00"  # a job's time: SLURM sends SIGTERM two minutes before, up to a minute early
+SHORT = "00:04:00"  # a job's time: SLURM sends SIGTERM two to three minutes before
 CONFIGURATION = """
 ClusterName=prefrl
 SlurmctldHost=head({network}.1)
@@ -119,8 +122,8 @@ class Slurm:
 
     def add(self, node: str) -> None:
         """Start a node."""
-        own = ["hostname " + node, f"mount --bind {self.folder}/hosts /etc/hosts", "mkdir -p /tmp/ray"]
-        own += ["mount -t tmpfs tmpfs /tmp/ray", "mount -t tmpfs tmpfs /dev/shm", f"exec slurmd -D -N {node}"]
+        own = ["hostname " + node, f"mount --bind {self.folder}/hosts /etc/hosts", "mount -t tmpfs tmpfs /tmp"]
+        own += ["mount -t tmpfs tmpfs /dev/shm", f"exec slurmd -D -N {node}"]
         namespaces = ["nsenter", f"--net=/run/netns/{node}"]
         namespaces += ["unshare", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
         self._nodes[node] = self._start(node, *namespaces, "sh", "-c", " && ".join(own))
@@ -157,17 +160,17 @@ class Submitted:
         self.folder.mkdir()
         self.root = self.folder / "trials"
         self.events: list[dict[str, Any]] = []
-        sweep = f"prefrl sweep {__file__} --root {self.root} --out {self.folder / 'results'}"
         changes = {
-            "--array=1-12": f"--array=1-{len(NODES)}",
-            "--nodes=4": f"--nodes={len(NODES)}",
+            r"(--array=1-|--nodes=)\d+": rf"\g<1>{len(NODES)}",
             r"--cpus-per-task=\d+": "--cpus-per-task=1",
             "cd /shared/prefrl": f"cd {REPOSITORY}",
-            "prefrl sweep figure2": sweep,
-            r"ray-\$": f"{self.folder}/ray-$",
+            "prefrl sweep figure2": f"prefrl sweep {__file__} --root {self.root} --out {self.folder / 'results'}",
         }
         for old, new in changes.items():
-            script = re.sub(old, lambda _, new=new: new, script)  # type: ignore[misc]
+            script, times = re.subn(old, new, script)
+            if times != 1:
+                sys.exit(f"{old} is {times} times in the README's script for the {name}; adapt slurm_jobs.py")
+        script = script.replace("ray-$SLURM_JOB_ID.log", f"{self.folder}/ray-$SLURM_JOB_ID.log")
         self.script = self.folder / "job.sh"
         self.script.write_text(script)
 
@@ -181,37 +184,37 @@ class Submitted:
 
     def until_it_works(self, steps: int) -> None:
         """Wait until it has come further than so many steps."""
-        _wait_until(lambda: self.steps() > steps, "a trial has saved a checkpoint", 300)
-
-    def steps(self) -> int:
-        """Environment steps of the newest checkpoints of all trials."""
-        found = [checkpoints(path) for path in self.root.glob("*/checkpoint")]
-        return sum(int(each[-1].name) for each in found if each)
+        _wait_until(lambda: steps_saved(self.root) > steps, "a trial has saved a checkpoint", 300)
 
     def note(self, what: str) -> None:
         """What was done, at which state of things."""
-        states = [read_json(path)["state"] for path in self.root.glob("*/status.json")]
-        self.events.append(
-            {
-                "what": what,
-                "steps_of_checkpoints": self.steps(),
-                "trials_begun": len(states),
-                "done": states.count("done"),
-            }
-        )
+        self.events.append(event(what, self.root))
         print(f"{self.folder.name}: {self.events[-1]}", flush=True)
+
+    def check_that_it_saved(self) -> None:
+        """That of what its time cut short, each trial stopped of its own accord and said so."""
+        logs = [path.read_text() for path in self.folder.glob("[0-9]*.log")]
+        states = [read_json(path)["state"] for path in self.root.glob("*/status.json")]
+        if not logs or not all("the same command continues" in log for log in logs) or "stopped" not in states:
+            sys.exit(
+                f"SLURM's SIGTERM did not stop the trials in time, which are {', '.join(states)}; see {self.folder}"
+            )
 
     def run(self, slurm: Slurm) -> None:
         """Its time runs out; it is submitted again, loses a node, and goes on without it."""
         self.until_it_ends(self.submit(f"--time={SHORT}"))
-        self.note("SIGTERM two minutes before the end of its time, and submitted again")
-        before = self.steps()
+        self.check_that_it_saved()
+        self.note("stopped two minutes before the end of its time, and submitted again")
+        before = steps_saved(self.root)
         job = self.submit()
         self.until_it_works(before)
         slurm.lose(NODES[1])
         self.note(f"{NODES[1]} lost")
         self.until_it_ends(job)
         self.note("the job has ended")
+        for log in self.folder.glob("ray-*.log"):
+            if "Traceback" in log.read_text():
+                sys.exit(f"Ray failed; see {log}")
         slurm.add(NODES[1])
         slurm.wait_for_all()
 
@@ -229,6 +232,9 @@ def main() -> None:
         sys.exit(f"{', '.join(missing)} not found; apt-get install slurmctld slurmd slurm-client munge iproute2")
     if os.geteuid() != 0:
         sys.exit("only root can make nodes of namespaces; run it with sudo")
+    if Path("/tmp") in REPOSITORY.parents:
+        sys.exit(f"{REPOSITORY} is in /tmp, of which each node has its own; work in another folder")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes are cleared away
     shutil.rmtree(FOLDER, ignore_errors=True)
     whole = FOLDER / "uninterrupted"
     words = ["sweep", __file__, "--root", str(whole / "trials"), "--out", str(whole / "results")]
@@ -244,6 +250,7 @@ def main() -> None:
             for name, each in submitted.items()
         },
         "events": {name: each.events for name, each in submitted.items()},
+        "commands": {trial.id: " ".join(["prefrl", *trial.arguments(), "--threads", "1"]) for trial in SWEEP.trials},
         "scripts": {name: each.script.read_text().replace(str(REPOSITORY), "…") for name, each in submitted.items()},
         "slurm": version,
         **describe_here(),
@@ -251,41 +258,12 @@ def main() -> None:
     results = RESULTS / "slurm_jobs"
     results.mkdir(exist_ok=True)
     (results / "slurm_jobs.json").write_text(json.dumps(result, indent=1) + "\n")
-    (results / "slurm_jobs.md").write_text(_page(result))
+    title = "A sweep under SLURM, out of time, submitted again, and short of a node"
+    introduction = f"""`prefrl sweep` of {len(SWEEP.trials)} trials by the array job and by the Ray job of
+experiments/README.md, on {version} with {len(NODES)} nodes of a core each, made of one machine."""
+    (results / "slurm_jobs.md").write_text(page(title, introduction, result, "slurm_jobs"))
     print(results / "slurm_jobs.md")
     sys.exit(not all(all(each.values()) for trials in result["identical"].values() for each in trials.values()))
-
-
-def _page(result: dict[str, Any]) -> str:
-    parts = ("metrics", "answers", "weights")
-    rows = [
-        [name, trial, *("yes" if verdict[part] else "NO" for part in parts)]
-        for name, verdicts in result["identical"].items()
-        for trial, verdict in verdicts.items()
-    ]
-    events = [
-        [name, each["what"], f"{each['trials_begun']}, {each['done']}", f"{each['steps_of_checkpoints']:,}"]
-        for name, events in result["events"].items()
-        for each in events
-    ]
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"""# A sweep under SLURM, out of time, submitted again, and short of a node
-
-`prefrl sweep` of {len(SWEEP.trials)} trials by the array job and by the Ray job of experiments/README.md, on a SLURM
-cluster of {len(NODES)} nodes with a core each, made of one machine. Each trial beside that of a sweep that nobody
-interrupted, bit for bit:
-
-{markdown_table(["by", "trial", *(f"same {part}" for part in parts)], *rows)}
-
-What was done to it, and how far it was:
-
-{markdown_table(["by", "what", "trials begun, done", "steps saved by then"], *events)}
-
-Metrics are compared without timings; answers with the segments they are about; weights of the policy and the predictor.
-Machine: {machine["system"]} {machine["machine"]}, {machine["cores"]} cores. Versions: {result["slurm"]}, {versions}.
-Revision {result["git_revision"]}. Date {result["started_at"][:10]}. The scripts as they ran: slurm_jobs.json.
-"""
 
 
 def _do(*words: str) -> None:
@@ -294,7 +272,10 @@ def _do(*words: str) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _said(*words: str) -> str:

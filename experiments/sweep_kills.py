@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -76,21 +77,16 @@ class Kills:
         if process.wait() != 0:
             sys.exit(f"the sweep failed; see {self.folder / 'sweep.log'}")
 
-    def steps(self) -> int:
-        """Environment steps of the newest checkpoints of all trials."""
-        found = [checkpoints(path) for path in self.root.glob("*/checkpoint")]
-        return sum(int(each[-1].name) for each in found if each)
-
     def wait_for_work(self, process: subprocess.Popen[bytes], since: int) -> None:
         """Until it has come further than `since`, and up to some seconds more."""
-        while self.steps() <= since and process.poll() is None:
+        while steps_saved(self.root) <= since and process.poll() is None:
             time.sleep(0.05)
         time.sleep(self._rng.uniform(0, 3))
 
     def kill_again_and_again(self) -> None:
         """Start it and kill it with -9, so often."""
         for _ in range(KILLS):
-            process, before = self.start(), self.steps()
+            process, before = self.start(), steps_saved(self.root)
             self.wait_for_work(process, before)
             if process.poll() is not None:
                 sys.exit(f"the sweep ended before it could be killed; see {self.folder / 'sweep.log'}")
@@ -100,16 +96,21 @@ class Kills:
 
     def note(self, what: str) -> None:
         """What was done, at which state of things."""
-        states = [read_json(path)["state"] for path in self.root.glob("*/status.json")]
-        self.instants.append(
-            {
-                "what": what,
-                "steps_of_checkpoints": self.steps(),
-                "trials_begun": len(states),
-                "done": states.count("done"),
-            }
-        )
+        self.instants.append(event(what, self.root))
         print(f"{self.folder.name}: {self.instants[-1]}", flush=True)
+
+
+def steps_saved(root: Path) -> int:
+    """Environment steps of the newest checkpoints of all trials."""
+    found = [checkpoints(path) for path in root.glob("*/checkpoint")]
+    return sum(int(each[-1].name) for each in found if each)
+
+
+def event(what: str, root: Path) -> dict[str, Any]:
+    """What was done to the trials, and how far they were."""
+    states = [read_json(path)["state"] for path in root.glob("*/status.json")]
+    begun, done = len(states), states.count("done")
+    return {"what": what, "steps_of_checkpoints": steps_saved(root), "trials_begun": begun, "done": done}
 
 
 def on_the_pool(options: Options) -> Kills:
@@ -130,7 +131,7 @@ def on_ray(options: Options) -> Kills:
     try:
         kills = Kills("ray", options, "--engine", "ray", "--address", cluster.address)
         kills.kill_again_and_again()
-        process, before = kills.start(), kills.steps()
+        process, before = kills.start(), steps_saved(kills.root)
         kills.wait_for_work(process, before)
         cluster.remove_node(nodes[0], allow_graceful=False)
         kills.note(f"one of {NODES} nodes killed")
@@ -162,12 +163,22 @@ def main() -> None:
     results = RUNS / "sweep_kills" if options.quick else RESULTS / "sweep_kills"
     results.mkdir(parents=True, exist_ok=True)
     (results / "sweep_kills.json").write_text(json.dumps(result, indent=1) + "\n")
-    (results / "sweep_kills.md").write_text(_page(result))
+    introduction = f"""`prefrl sweep` of {len(trials)} trials, two at a time, killed with SIGKILL {KILLS} times
+and continued by the same command: on the pool, and on a Ray cluster of {NODES} nodes that then lost one for good."""
+    title = "A sweep killed, continued, and short of a node"
+    (results / "sweep_kills.md").write_text(page(title, introduction, result, "sweep_kills"))
     print(results / "sweep_kills.md")
     sys.exit(not all(all(each.values()) for verdict in verdicts.values() for each in verdict.values()))
 
 
-def _page(result: dict[str, Any]) -> str:
+def page(title: str, introduction: str, result: dict[str, Any], script: str) -> str:
+    """Which trials ended the same, and what was done to them before, in Markdown.
+
+    Args:
+        title, introduction: of the page.
+        result: with "identical" and "events", each by the way the sweep was run.
+        script: whose page it is.
+    """
     parts = ("metrics", "answers", "weights")
     rows = [
         [name, trial, *("yes" if verdict[part] else "NO" for part in parts)]
@@ -181,10 +192,9 @@ def _page(result: dict[str, Any]) -> str:
     ]
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"""# A sweep killed, continued, and short of a node
+    return f"""# {title}
 
-`prefrl sweep` of {len(result["commands"])} trials, two at a time, killed with SIGKILL {KILLS} times
-and continued by the same command: on the pool, and on a Ray cluster of {NODES} nodes that then lost one for good.
+{introduction}
 Each trial beside that of a sweep that nobody interrupted, bit for bit:
 
 {markdown_table(["on", "trial", *(f"same {part}" for part in parts)], *rows)}
@@ -195,7 +205,7 @@ What was done to it, and how far it was:
 
 Metrics are compared without timings; answers with the segments they are about; weights of the policy and the predictor.
 Machine: {machine["system"]} {machine["machine"]}, {machine["cores"]} cores. Versions: {versions}. Revision
-{result["git_revision"]}. Date {result["started_at"][:10]}. Every trial's command: sweep_kills.json.
+{result["git_revision"]}. Date {result["started_at"][:10]}. Every trial's command: {script}.json.
 """
 
 

@@ -153,8 +153,8 @@ def test_every_trial_has_its_lines_and_the_second_time_there_is_nothing_to_do(co
 def test_a_part_writes_no_results_and_says_which_command_does(command: Command) -> None:
     code, out, _ = command("tiny", "--part", "2/3")
     assert code == 0
-    assert "started    reacher, true reward, seed 0" in out
-    assert "done       reacher, true reward, seed 0" in out
+    assert "started    reacher, 40 answers, seed 1" in out
+    assert "done       reacher, 40 answers, seed 1" in out
     assert "when all parts are done, prefrl sweep tiny --collect writes the results" in out
     assert not Path("experiments/results").exists()
     _, out, _ = command("tiny", "--part", "2/3", "--root", "my runs", "--out", "here", "--quick")
