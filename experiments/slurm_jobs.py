@@ -213,8 +213,8 @@ class Submitted:
         self.until_it_ends(job)
         self.note("the job has ended")
         for log in self.folder.glob("ray-*.log"):
-            if "Traceback" in log.read_text():
-                sys.exit(f"Ray failed; see {log}")
+            if log.read_text().count("Ray runtime started.") != len(NODES):
+                sys.exit(f"Ray did not start on {len(NODES)} nodes; see {log}")
         slurm.add(NODES[1])
         slurm.wait_for_all()
 
