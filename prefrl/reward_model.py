@@ -190,13 +190,11 @@ class RewardEnsemble(nn.Module):
 
     def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""
-        distinct = {id(segment): segment for query in queries for segment in query.segments}  # one may be in many
+        distinct = {id(s): s for query in queries for s in query.segments}  # one segment may be in many queries
         rows = {key: row for row, key in enumerate(distinct)}
-        observations = np.stack(
-            [segment.observed(self.observation) for segment in distinct.values()]
-        )  # (N, T, obs_dim)
-        actions = np.stack([segment.actions for segment in distinct.values()])
-        asked = torch.tensor([[rows[id(segment)] for segment in query.segments] for query in queries])  # (Q, k)
+        observations = np.stack([s.observed(self.observation) for s in distinct.values()])  # (N, T, obs_dim)
+        actions = np.stack([s.actions for s in distinct.values()])
+        asked = torch.tensor([[rows[id(s)] for s in query.segments] for query in queries])  # (Q, k)
         returns = self.member_rewards(observations, actions).sum(dim=-1)[:, asked]
         return torch.softmax(returns, dim=-1).numpy()
 

@@ -199,8 +199,8 @@ def _part(trials: Sequence[Trial], part: str) -> list[Trial]:
         raise UserError(f"--part {part}; give I/N, such as 2/8 for the second of eight parts")
     if not 1 <= int(number) <= int(count):
         raise UserError(f"--part {part}; parts count from 1 (SLURM: --array=1-{count})")
-    # Task and condition decide how long a trial takes. Those of one are dealt in turn, and each round begins with the
-    # next part, so that none gets the slow ones of all.
+    # Task and condition decide how long a trial takes. Those of one are dealt in turn, and each round begins with
+    # another part, so that none gets the slow ones of all.
     tasks = list(dict.fromkeys(trial.task for trial in trials))
     conditions = list(dict.fromkeys(trial.condition for trial in trials))
     alike = sorted(trials, key=lambda trial: (tasks.index(trial.task), conditions.index(trial.condition)))
