@@ -155,6 +155,7 @@ class PreferenceLoop:
                 reward.dropout,
                 seed=config.seed,
                 observation=reward.observation,
+                risk_aversion=reward.risk_aversion,
             )
             self.trainer = RewardTrainer(self.ensemble, reward, np.random.default_rng(fit_seed))
             oracle = oracle or make_oracle(config, int(oracle_seed.generate_state(1)[0]))

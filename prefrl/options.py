@@ -94,6 +94,9 @@ class RewardOptions:
     """normalise observations inside the predictor"""
     normalise_rewards: bool = True
     """normalise each member's reward over recent data"""
+    risk_aversion: float = 0.0
+    """a in the (1 - exp(-a r)) / a that the agent is paid for a predicted reward r: what is below the mean costs more
+    than as much above it earns; 0 pays r itself, as in the paper"""
     target: Literal["comparisons", "returns"] = "comparisons"
     """fit comparisons, or regress on the segments' true returns (the "target" ablation)"""
     label_buffer: int = 3000
@@ -120,6 +123,8 @@ class RewardOptions:
             raise UserError(f"learning rate {self.learning_rate} is not a number above 0")
         if self.adaptive_l2 and not self.hold_out:
             raise UserError("nothing is held out to adapt ℓ2 to; drop --reward.adaptive-l2 or --reward.no-hold-out")
+        if not 0 <= self.risk_aversion <= 5:
+            raise UserError(f"risk aversion {self.risk_aversion} is outside [0, 5]; 0.5 is much, 0 is none")
         if not 0 <= self.l2 < math.inf:
             raise UserError(f"ℓ2 coefficient {self.l2} is not a number of 0 or more")
 

@@ -66,6 +66,7 @@ class _Shape(pydantic.BaseModel):
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)]
     reward_deviation: pydantic.PositiveFloat
     observation: When = "before"  # the only one that earlier versions knew
+    risk_aversion: Annotated[float, pydantic.Field(ge=0)] = 0.0  # they had none
 
     def weights(self) -> list[list[int]]:
         """Shape of each layer's weights."""
@@ -89,6 +90,7 @@ class RewardEnsemble(nn.Module):
         reward_deviation: of the normalised reward (1 on MuJoCo, section A).
         seed: of the initial weights.
         observation: which one of a step it is given, before the action or after, or both, one behind the other.
+        risk_aversion: of the agent, see `utility`.
     """
 
     def __init__(
@@ -101,9 +103,11 @@ class RewardEnsemble(nn.Module):
         reward_deviation: float = 1.0,
         seed: int = 0,
         observation: When = "before",
+        risk_aversion: float = 0.0,
     ) -> None:
         super().__init__()
         self.observation: When = observation
+        self.risk_aversion = risk_aversion
         self.observation_dim, self.action_dim, self.members = observation_dim, action_dim, members
         self.hidden, self.dropout, self.reward_deviation = tuple(hidden), dropout, reward_deviation
         generator = torch.Generator().manual_seed(seed)
@@ -178,15 +182,24 @@ class RewardEnsemble(nn.Module):
         """Normalise each member's raw rewards by itself, then average: (members, ...) -> (...)."""
         return self.normalise(member_rewards).mean(dim=0) * self.reward_deviation
 
+    def utility(self, rewards: Tensor) -> Tensor:
+        """What the agent is paid for a predicted reward, (...): (1 - exp(-a r)) / a, with a the risk aversion.
+
+        It rises with r, by 1 at the mean, more below and less above: a fall costs more than as much of a gain earns.
+        """
+        return -torch.expm1(-self.risk_aversion * rewards) / self.risk_aversion if self.risk_aversion else rewards
+
     @torch.inference_mode()
     def predict(self, observations: NDArray[np.floating], actions: NDArray[np.floating]) -> NDArray[np.float32]:
         """The reward the agent is trained on: (..., observation_dim), (..., action_dim) -> (...), a fresh array."""
-        return self.combine(self._member_rewards(observations, actions)).numpy()
+        return self.utility(self.combine(self._member_rewards(observations, actions))).numpy()
 
+    @torch.inference_mode()
     def predict_returns(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
-        """The reward the agent is trained on, summed over each of N segments of one length: (N,)."""
+        """The predicted reward, which answers are about, summed over each of N segments of one length: (N,)."""
         observations = np.stack([segment.observed(self.observation) for segment in segments])
-        return self.predict(observations, np.stack([segment.actions for segment in segments])).sum(axis=-1)
+        actions = np.stack([segment.actions for segment in segments])
+        return self.combine(self._member_rewards(observations, actions)).sum(dim=-1).numpy()
 
     def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""
@@ -228,6 +241,7 @@ class RewardEnsemble(nn.Module):
             "dropout": self.dropout,
             "reward_deviation": self.reward_deviation,
             "observation": self.observation,
+            "risk_aversion": self.risk_aversion,
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # Through bytes: save_file makes the file readable by its owner only.
