@@ -164,6 +164,7 @@ def test_the_most_labels_that_the_refusal_names_are_accepted() -> None:
         (QueryOptions, {"candidates": 0}, "at least 1"),
         (QueryOptions, {"recent_rollouts": 0}, "at least 1"),
         (QueryOptions, {"elite_share": 1.5}, r"elite share 1\.5 is outside"),
+        (RewardOptions, {"risk_aversion": 6.0}, r"risk aversion 6\.0 is outside \[0, 5\]"),
         (QueryOptions, {"elite_pool": 1}, "elite pool of 1 segments"),
         (QueryOptions, {"initial_rollouts": 0}, "at least 1"),
         (OracleOptions, {"error_rate": 1.5}, r"error rate 1\.5"),

@@ -34,8 +34,8 @@ def plain_networks(ensemble: RewardEnsemble) -> list[nn.Sequential]:
     return networks
 
 
-def make_ensemble(members: int = 3, dropout: float = 0.0) -> RewardEnsemble:
-    ensemble = RewardEnsemble(4, 2, members, hidden=(8, 5), dropout=dropout, reward_deviation=2.0, seed=1)
+def make_ensemble(members: int = 3, dropout: float = 0.0, risk_aversion: float = 0.0) -> RewardEnsemble:
+    ensemble = RewardEnsemble(4, 2, members, (8, 5), dropout, 2.0, seed=1, risk_aversion=risk_aversion)
     ensemble.set_observation_statistics(np.arange(4.0), np.array([1.0, 2.0, 0.0, 0.5]))
     ensemble.normalise_rewards_over(torch.randn(members, 50, generator=torch.Generator().manual_seed(0)) * 3 + 1)
     return ensemble
@@ -158,6 +158,26 @@ def test_one_member_over_the_data_it_is_normalised_by_has_mean_0_and_the_asked_d
     assert predicted.std() == pytest.approx(2.0, rel=0.01)
 
 
+def test_an_agent_averse_to_risk_is_paid_less_for_every_reward_but_the_mean_in_the_same_order() -> None:
+    neutral, averse = make_ensemble(), make_ensemble(risk_aversion=0.5)
+    observations, actions = make_inputs(200)
+    for ensemble in (neutral, averse):
+        ensemble.normalise_rewards_over(ensemble.member_rewards(observations, actions))
+    rewards, paid = (ensemble.predict(observations, actions) for ensemble in (neutral, averse))
+    np.testing.assert_allclose(paid, (1 - np.exp(-0.5 * rewards.astype(np.float64))) / 0.5, atol=1e-5)
+    np.testing.assert_array_equal(np.argsort(paid), np.argsort(rewards))
+    assert (paid < rewards + 1e-6).all()
+    assert averse.utility(torch.tensor([-2.0, 0.0, 2.0])).numpy() == pytest.approx([-3.4366, 0.0, 1.2642], abs=1e-4)
+
+
+def test_answers_are_about_rewards_whatever_the_agents_aversion_to_risk() -> None:
+    neutral, averse = make_ensemble(), make_ensemble(risk_aversion=0.5)
+    segments = [Segment(*make_inputs(7, seed=seed), np.zeros(7, np.float32)) for seed in range(4)]
+    np.testing.assert_array_equal(averse.predict_returns(segments), neutral.predict_returns(segments))
+    queries = [Query(tuple(segments[:2])), Query(tuple(segments[2:]))]
+    np.testing.assert_array_equal(averse.predict_preferences(queries), neutral.predict_preferences(queries))
+
+
 def test_a_constant_reward_is_not_blown_up() -> None:
     ensemble = make_ensemble()
     ensemble.normalise_rewards_over(torch.full((3, 10), 5.0))
@@ -265,7 +285,7 @@ def test_a_seed_fixes_the_weights() -> None:
 
 
 def test_what_is_saved_is_loaded_identically(tmp_path: Path) -> None:
-    ensemble = make_ensemble(dropout=0.25)
+    ensemble = make_ensemble(dropout=0.25, risk_aversion=0.5)
     ensemble.save(tmp_path / "predictor.safetensors")
     loaded = RewardEnsemble.load(tmp_path / "predictor.safetensors")
     observations, actions = make_inputs(9)
@@ -273,7 +293,8 @@ def test_what_is_saved_is_loaded_identically(tmp_path: Path) -> None:
     assert {name: value.tolist() for name, value in loaded.state_dict().items()} == {
         name: value.tolist() for name, value in ensemble.state_dict().items()
     }
-    for name in ("observation_dim", "action_dim", "members", "hidden", "dropout", "reward_deviation", "observation"):
+    sizes = ("observation_dim", "action_dim", "members", "hidden")
+    for name in (*sizes, "dropout", "reward_deviation", "observation", "risk_aversion"):
         assert list(np.ravel(getattr(loaded, name))) == list(np.ravel(getattr(ensemble, name)))
 
 
