@@ -9,18 +9,13 @@ The runs without it and on the true reward are those of figure2.py, and are not 
 from prefrl.paper import FIGURE_2, TRUE_REWARD
 from prefrl.sweep import Sweep
 
-AVERSE = {"reward.risk_aversion": 0.5}
 SWEEP = Sweep(
     title="Risk aversion",
     tasks=("walker", "hopper", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum"),
     conditions={
         TRUE_REWARD: {"feedback": "none"},
-        "1400, averse": {"labels": 1400, **AVERSE},
-        "700, averse": {"labels": 700, **AVERSE},
-        "350, averse": {"labels": 350, **AVERSE},
-        "1400": {"labels": 1400},
+        "700, averse": {"labels": 700, "reward.risk_aversion": 0.5},
         "700": {"labels": 700},
-        "350": {"labels": 350},
     },
     seeds=(0, 1, 2),
     options={"steps": 2_000_000, "video": False},

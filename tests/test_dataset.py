@@ -40,6 +40,7 @@ from hypothesis.extra import numpy as hnp
 
 from prefrl.cli import main
 from prefrl.dataset import exchange, export_dataset, import_dataset, read_dataset
+from prefrl.dataset.cards import model_card
 from prefrl.errors import UserError
 from prefrl.preferences import Answer, Moment, PreferenceStore, Ranking
 from prefrl.preferences.schema import TABLES
@@ -254,6 +255,14 @@ def test_the_model_card_shows_the_last_row_of_the_metrics(out: Path) -> None:
     assert "| correlation with the true return, per segment | not measured |" in card
     assert "(..., 11) float32" in card
     assert "(..., 3) float32" in card
+
+
+def test_the_model_card_tells_of_an_aversion_to_risk() -> None:
+    neutral, averse = (model_card(RewardEnsemble(4, 2, risk_aversion=a), "hopper", {}) for a in (0.0, 0.5))
+    assert "then averaged, and of that reward r, which answers were about, (1 - exp(-a r)) / a is given out" in averse
+    assert "risk aversion a of 0.5.\n" in averse
+    assert "then averaged.\n" in neutral
+    assert "exp(" not in neutral
 
 
 def test_the_published_predictor_loads_as_its_card_says(run: Path, out: Path) -> None:

@@ -82,6 +82,7 @@ def model_card(predictor: RewardEnsemble, task: str | None, metrics: Metrics) ->
         members=predictor.members,
         hidden=" and ".join(map(str, predictor.hidden)),
         deviation=f"{predictor.reward_deviation:g}",
+        risk_aversion=predictor.risk_aversion,
         figures={
             "environment steps": last("env_steps", ".0f"),
             "answers": last("labels/answered", ".0f"),
