@@ -4,8 +4,9 @@ aversion's?
     python experiments/averse_truth.py walker ant hopper --seeds 0 1 2
 
 The true reward of each step is brought to mean 0 and deviation 1 over the latest iterations and paid as
-(1 - exp(-a r)) / a, as a predicted one is; without aversion, it is normalised alone. Keeps what is done in
-experiments/results/averse_truth/runs.json, goes on from there, and writes averse_truth.md beside it. A run of 2M steps
+(1 - exp(-a r)) / a, as a predicted one is, but for that each predictor is so normalised, so that their mean deviates by
+a little less; without aversion, it is normalised alone. Keeps what is done in
+experiments/results/averse_truth/runs.jsonl, goes on from there, and writes averse_truth.md beside it. A run of 2M steps
 takes three to ten minutes on one core.
 """
 
@@ -31,6 +32,7 @@ from prefrl.config import default_config
 from prefrl.evaluation import evaluate
 from prefrl.loop import NORMALISATION_ROLLOUTS
 from prefrl.normalisation import RunningMoments
+from prefrl.paper import TRUE_REWARD
 from prefrl.reward_model import LEAST_DEVIATION, RewardEnsemble
 from prefrl.rollouts import RolloutRecorder
 from prefrl.sweep.results import read_results
@@ -108,40 +110,39 @@ def main() -> None:
     """Run what is not done, and write the table."""
     options = tyro.cli(Options, description=__doc__)
     OUT.mkdir(parents=True, exist_ok=True)
-    kept = OUT / "runs.json"
-    runs: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    kept = OUT / "runs.jsonl"
+    kept.touch()
     for seed in options.seeds:
         for task in options.tasks:
             which = {"task": task, "seed": seed, "risk_aversion": options.risk_aversion, "steps": options.steps}
-            if any(which.items() <= each.items() for each in runs):
+            if any(which.items() <= each.items() for each in map(json.loads, kept.read_text().splitlines())):
                 continue
             returns = run(task, seed, options)
             about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{platform.machine()}, one thread"}
-            runs = json.loads(kept.read_text()) if kept.exists() else []  # another command may have run beside
-            runs.append({**which, "true_returns": returns, **about})
-            kept.write_text(json.dumps(runs, indent=1) + "\n")
+            with kept.open("a") as file:
+                file.write(json.dumps({**which, "true_returns": returns, **about}) + "\n")
             print(f"{task}, seed {seed}: {np.mean(returns):,.4g}", flush=True)
-    (OUT / "averse_truth.md").write_text(table(runs))
+    (OUT / "averse_truth.md").write_text(table([json.loads(line) for line in kept.read_text().splitlines()]))
 
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Beside PPO on the plain true reward, of figure2.py."""
     plain = read_results(RESULTS / "figure2")
     rows = []
-    for task, aversion in sorted({(each["task"], each["risk_aversion"]) for each in runs}):
+    for task, aversion, steps in sorted({(each["task"], each["risk_aversion"], each["steps"]) for each in runs}):
         means = {
             each["seed"]: float(np.mean(each["true_returns"]))
             for each in runs
-            if (each["task"], each["risk_aversion"]) == (task, aversion)
+            if (each["task"], each["risk_aversion"], each["steps"]) == (task, aversion, steps)
         }
-        beside = {each.seed: each.true_return for each in plain.of(task, plain.sweep.baseline)}
+        beside = {each.seed: each.true_return for each in plain.of(task, TRUE_REWARD)}
         cells = [", ".join(f"{each[seed]:,.4g}" for seed in sorted(means) if seed in each) for each in (means, beside)]
-        rows.append([task, f"{aversion:g}", ", ".join(map(str, sorted(means))), *cells])
-    head = ["task", "risk aversion", "seeds", "true reward, normalised and so paid", "true reward as it is"]
-    about = sorted({f"{each['date']}, {each['steps']:,} steps, {each['machine']}" for each in runs})
+        rows.append([task, f"{aversion:g}", f"{steps:,}", ", ".join(map(str, sorted(means))), *cells])
+    head = ["task", "risk aversion", "steps", "seeds", "true reward, normalised and so paid", "true reward as it is"]
+    about = sorted({f"{each['date']}, {each['machine']}" for each in runs})
     return (
-        "# PPO on the true reward, averse to risk\n\n`python experiments/averse_truth.py "
-        f"{' '.join(sorted({each['task'] for each in runs}))}`; mean of 10 evaluation episodes per seed; "
+        "# PPO on the true reward, averse to risk\n\n`python experiments/averse_truth.py TASK --risk-aversion A "
+        "--seeds SEEDS`; mean of 10 evaluation episodes per seed; the reward as it is by figure2.py, 2,000,000 steps; "
         f"{'; '.join(about)}.\n\n{markdown_table(head, *rows)}\n"
     )
 

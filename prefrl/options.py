@@ -123,8 +123,8 @@ class RewardOptions:
             raise UserError(f"learning rate {self.learning_rate} is not a number above 0")
         if self.adaptive_l2 and not self.hold_out:
             raise UserError("nothing is held out to adapt ℓ2 to; drop --reward.adaptive-l2 or --reward.no-hold-out")
-        if not 0 <= self.risk_aversion <= 2:
-            raise UserError(f"risk aversion {self.risk_aversion} is outside [0, 2]; 0.5 is much, 0 is none")
+        if not 0 <= self.risk_aversion <= 1:
+            raise UserError(f"risk aversion {self.risk_aversion} is outside [0, 1]; 0.5 is much, 0 is none")
         if self.risk_aversion and not self.normalise_rewards:
             raise UserError(
                 f"risk aversion {self.risk_aversion} is of rewards of deviation 1; drop --reward.risk-aversion or "

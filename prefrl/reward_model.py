@@ -66,7 +66,7 @@ class _Shape(pydantic.BaseModel):
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)]
     reward_deviation: pydantic.PositiveFloat
     observation: When = "before"  # the only one that earlier versions knew
-    risk_aversion: Annotated[float, pydantic.Field(ge=0)] = 0.0  # they had none
+    risk_aversion: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0  # they had none
 
     def weights(self) -> list[list[int]]:
         """Shape of each layer's weights."""
@@ -199,7 +199,7 @@ class RewardEnsemble(nn.Module):
         """The predicted reward, which answers are about, summed over each of N segments of one length: (N,)."""
         observations = np.stack([segment.observed(self.observation) for segment in segments])
         actions = np.stack([segment.actions for segment in segments])
-        return self.combine(self._member_rewards(observations, actions)).sum(dim=-1).numpy()
+        return self.combine(self._member_rewards(observations, actions)).numpy().sum(axis=-1)
 
     def predict_preferences(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Each member's probability that each segment is preferred: k segments -> (members, Q, k)."""

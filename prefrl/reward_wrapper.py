@@ -58,7 +58,7 @@ class PredictedReward(gymnasium.Wrapper, RecordConstructorArgs):
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step the environment; the reward is r̂(observation, action), with whichever the predictor is given."""
+        """Step the environment; the reward is what `predictor.predict` pays, with whichever observation it is given."""
         encoded = encode_actions(self.action_space, np.asarray(action)[None])
         before = np.array(self._observation, dtype=np.float32)  # a copy: the environment may write into its own
         self._observation, reward, terminated, truncated, info = self.env.step(action)
@@ -86,7 +86,7 @@ class VectorPredictedReward(VectorWrapper):
         return self.observations, info
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step the environments; rewards are r̂(observations, actions), (n,) float32.
+        """Step the environments; rewards are what `predictor.predict` pays, (n,) float32.
 
         Raises:
             NumericalError: a predicted reward is not finite.
@@ -105,7 +105,7 @@ class VectorPredictedReward(VectorWrapper):
             bad = int(np.argmin(np.isfinite(predicted)))
             raise NumericalError(
                 f"predicted reward of environment {bad} is {predicted[bad]} after {self.env_steps} steps; "
-                "lower --reward.learning-rate"
+                "lower --reward.learning-rate or --reward.risk-aversion"
             )
         self.seconds += time.perf_counter() - began
         return predicted

@@ -409,6 +409,17 @@ def test_predicted_rewards_have_mean_0_and_a_steady_deviation(make_loop: MakeLoo
         assert 0.3 < report.metrics["reward/std"] < 2
 
 
+def test_the_agent_is_paid_by_its_aversion_to_risk(make_loop: MakeLoop) -> None:
+    loop = make_loop("hopper", 6, queries__segment_steps=10, labels=40, reward__risk_aversion=0.5)
+    finish(loop)
+    assert loop.ensemble is not None
+    seen, actions = loop._draw_steps(200)
+    rewards = loop.ensemble.combine(loop.ensemble.member_rewards(seen, actions)).numpy()
+    paid = loop._trained_on.predictor.predict(seen, actions)
+    np.testing.assert_allclose(paid, (1 - np.exp(-0.5 * rewards)) / 0.5, atol=1e-5)
+    assert (rewards - paid).max() > 0.1
+
+
 def test_the_reward_of_a_policy_at_rest_is_not_blown_up(make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = make_loop("hopper", 8, queries__segment_steps=10, labels=40)
     finish(loop)
