@@ -261,6 +261,8 @@ def test_the_model_card_tells_of_an_aversion_to_risk() -> None:
     neutral, averse = (model_card(RewardEnsemble(4, 2, risk_aversion=a), "hopper", {}) for a in (0.0, 0.5))
     assert "then averaged, and of that reward r, which answers were about, (1 - exp(-a r)) / a is given out" in averse
     assert "risk aversion a of 0.5.\n" in averse
+    assert "| none: of r, below, mean 0 and deviation 1 over" in averse
+    assert "| none: mean 0 and deviation 1 over" in neutral
     assert "then averaged.\n" in neutral
     assert "exp(" not in neutral
 
