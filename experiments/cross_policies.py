@@ -73,9 +73,14 @@ def load(run: Path, episodes: int) -> Judged:
     return Judged(f"{asked}, seed {about['seed']}", rollout, predictor)
 
 
+def rewards(predictor: RewardEnsemble, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Predicted, in deviations, whatever its agent's aversion to risk makes of them."""
+    return predictor.combine(predictor.member_rewards(observations, actions)).numpy()
+
+
 def predicted_return(predictor: RewardEnsemble, rollout: Rollout) -> float:
     """Mean over the episodes."""
-    return float(predictor.predict(rollout.observed(predictor.observation), rollout.actions).sum(axis=0).mean())
+    return float(rewards(predictor, rollout.observed(predictor.observation), rollout.actions).sum(axis=0).mean())
 
 
 def gone_by(predictor: RewardEnsemble, own: Rollout, better: Rollout) -> list[tuple[int, float]]:
@@ -90,7 +95,7 @@ def gone_by(predictor: RewardEnsemble, own: Rollout, better: Rollout) -> list[tu
     size = seen[0].shape[-1]
 
     def paid(steps: np.ndarray) -> float:
-        return float(predictor.predict(steps[..., :size], steps[..., size:]).mean())
+        return float(rewards(predictor, steps[..., :size], steps[..., size:]).mean())
 
     before, added = paid(inputs[1]), []
     for number in range(inputs[1].shape[-1]):
